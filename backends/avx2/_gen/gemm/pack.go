@@ -1,0 +1,181 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// packCopy writes the packing of adjacent columns of a row-major matrix, row by row, so that reading is sequential.
+func packCopy() {
+	TEXT("packCopy16", NOSPLIT, "func(dst []float32, stride int, src []float32, ld, k, panels int)")
+	Doc("packCopy16 packs panels of 16 adjacent columns: dst[p*stride+16*l+j] = src[l*ld+16*p+j] for l < k, j < 16,",
+		"p < panels; k, panels >= 1. It is packSliversRef with 16 columns.")
+	Pragma("noescape")
+	dst, src := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
+	stride, ld := byteStride("stride"), byteStride("ld")
+	k, panels := Load(Param("k"), GP64()), Load(Param("panels"), GP64())
+	p, d, n := GP64(), GP64(), GP64()
+	Label("row")
+	MOVQ(dst, d)
+	MOVQ(src, p)
+	MOVQ(panels, n)
+	Label("panel")
+	x, y := YMM(), YMM()
+	VMOVUPS(Mem{Base: p}, x)
+	VMOVUPS(Mem{Base: p, Disp: 32}, y)
+	VMOVUPS(x, Mem{Base: d})
+	VMOVUPS(y, Mem{Base: d, Disp: 32})
+	PREFETCHT0(Mem{Base: p, Index: ld, Scale: 8})
+	ADDQ(stride, d)
+	ADDQ(Imm(64), p)
+	DECQ(n)
+	JNE(LabelRef("panel"))
+	ADDQ(ld, src)
+	ADDQ(Imm(64), dst)
+	DECQ(k)
+	JNE(LabelRef("row"))
+	VZEROUPPER()
+	RET()
+}
+
+// packTranspose writes the packing of 16 rows, by 8x8 transposes in registers.
+func packTranspose() {
+	TEXT("packTranspose16", NOSPLIT, "func(dst, src []float32, ld, k int)")
+	Doc("packTranspose16 transposes 16 rows: dst[16*l+j] = src[j*ld+l] for l < k, k a positive multiple of 8.",
+		"It is packTransposeRef with 16 rows.")
+	Pragma("noescape")
+	dst, src := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
+	ld := byteStride("ld")
+	k := Load(Param("k"), GP64())
+	ld3, low, high := GP64(), GP64(), GP64()
+	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
+	LEAQ(Mem{Base: src, Index: ld, Scale: 8}, high)
+	MOVQ(src, low)
+	Label("loop")
+	transpose8(dst, low, ld, ld3, 0)
+	transpose8(dst, high, ld, ld3, 32)
+	ADDQ(Imm(32), low)
+	ADDQ(Imm(32), high)
+	ADDQ(U32(512), dst)
+	SUBQ(Imm(8), k)
+	JNE(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
+
+// transpose8 stores an 8x8 block as columns 64 bytes apart. Halves of rows r and r+4 are joined while they are loaded,
+// which leaves 16 shuffles.
+func transpose8(dst, src, ld, ld3 Register, disp int) {
+	src4 := GP64()
+	LEAQ(Mem{Base: src, Index: ld, Scale: 4}, src4)
+	row := func(base Register, r, d int) Mem {
+		switch r {
+		case 0:
+			return Mem{Base: base, Disp: d}
+		case 3:
+			return Mem{Base: base, Index: ld3, Scale: 1, Disp: d}
+		default:
+			return Mem{Base: base, Index: ld, Scale: uint8(r), Disp: d}
+		}
+	}
+	for half := range 2 {
+		var in [4]VecVirtual
+		for r := range in {
+			in[r] = YMM()
+			VBROADCASTF128(row(src, r, 16*half), in[r])
+			VINSERTF128(Imm(1), row(src4, r, 16*half), in[r], in[r])
+		}
+		t := [4]VecVirtual{YMM(), YMM(), YMM(), YMM()}
+		VUNPCKLPS(in[1], in[0], t[0])
+		VUNPCKHPS(in[1], in[0], t[1])
+		VUNPCKLPS(in[3], in[2], t[2])
+		VUNPCKHPS(in[3], in[2], t[3])
+		for c := range 4 {
+			o := YMM()
+			mask := uint64(0x44)
+			if c%2 == 1 {
+				mask = 0xEE
+			}
+			VSHUFPS(Imm(mask), t[2+c/2], t[c/2], o)
+			VMOVUPS(o, Mem{Base: dst, Disp: disp + 64*(4*half+c)})
+		}
+	}
+}
+
+// packSlivers writes the packing of a transposed left operand into slivers of 6 rows.
+func packSlivers() {
+	TEXT("packSlivers6", NOSPLIT, "func(dst []float32, stride int, src []float32, ld, k, slivers int)")
+	Doc("packSlivers6 packs slivers of six adjacent columns: dst[s*stride+6*l+i] = src[l*ld+6*s+i] for l < k, i < 6,",
+		"s < slivers; k, slivers >= 1. It is packSliversRef with 6 columns. Eight rows at a time, so that a line of src is",
+		"used up while it is near.")
+	Pragma("noescape")
+	dst, src := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
+	stride, ld := byteStride("stride"), byteStride("ld")
+	k := Load(Param("k"), GP64())
+	n, s, d, p, q, i := GP64(), GP64(), GP64(), GP64(), GP64(), GP64()
+	Label("rows")
+	MOVQ(U32(8), n)
+	CMPQ(k, n)
+	CMOVQLT(k, n)
+	Load(Param("slivers"), s)
+	MOVQ(dst, d)
+	MOVQ(src, p)
+	Label("sliver")
+	e := GP64()
+	MOVQ(d, e)
+	MOVQ(p, q)
+	MOVQ(n, i)
+	Label("loop")
+	x, y := XMM(), XMM()
+	VMOVUPS(Mem{Base: q}, x)
+	VMOVSD(Mem{Base: q, Disp: 16}, y)
+	VMOVUPS(x, Mem{Base: e})
+	VMOVSD(y, Mem{Base: e, Disp: 16})
+	ADDQ(ld, q)
+	ADDQ(Imm(24), e)
+	DECQ(i)
+	JNE(LabelRef("loop"))
+	ADDQ(stride, d)
+	ADDQ(Imm(24), p)
+	DECQ(s)
+	JNE(LabelRef("sliver"))
+	MOVQ(q, src)
+	LEAQ(Mem{Base: n, Index: n, Scale: 2}, e)
+	LEAQ(Mem{Base: dst, Index: e, Scale: 8}, dst)
+	// q ran down the last sliver's columns: go back to the first.
+	Load(Param("slivers"), s)
+	LEAQ(Mem{Base: s, Index: s, Scale: 2}, s)
+	SHLQ(Imm(3), s)
+	SUBQ(s, src)
+	ADDQ(Imm(24), src)
+	SUBQ(n, k)
+	JNE(LabelRef("rows"))
+	RET()
+}
+
+// fmaPeak writes a loop that never leaves the registers: the limit that a matrix product is measured against.
+func fmaPeak() {
+	TEXT("FMAPeak", NOSPLIT, "func(iters int)")
+	Doc("FMAPeak runs iters rounds of 24 independent 8-lane multiply-adds in registers: 384 operations a round, the",
+		"machine's limit for one thread. iters >= 1.")
+	n := Load(Param("iters"), GP64())
+	var acc [12]VecVirtual
+	x, y := YMM(), YMM()
+	VXORPS(x, x, x)
+	VXORPS(y, y, y)
+	for i := range acc {
+		acc[i] = YMM()
+		VXORPS(acc[i], acc[i], acc[i])
+	}
+	Label("loop")
+	for range 2 {
+		for i := range acc {
+			VFMADD231PS(x, y, acc[i])
+		}
+	}
+	DECQ(n)
+	JNE(LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}

@@ -1,0 +1,177 @@
+package simd
+
+//go:generate go run -C ../../_gen ./gemm -out ../internal/simd/gemm_amd64.s -stubs ../internal/simd/gemm_amd64.go -pkg simd
+//go:generate go run -C ../../_gen ./attention -out ../internal/simd/attention_amd64.s -stubs ../internal/simd/attention_amd64.go -pkg simd
+
+import (
+	"fmt"
+	"unsafe"
+)
+
+const (
+	tileRows  = 6   // rows of the largest micro-kernel
+	panelCols = 16  // columns of a packed panel
+	blockRows = 96  // rows of a work item: with blockK columns they stay in the second-level cache
+	blockK    = 384 // longest run of k in one pass: a panel of it stays in the first-level cache
+)
+
+// Phase is one loop over independent items of a kernel: Do(lo, hi) does items lo..hi-1, Grain is how many of them are
+// worth handing to another thread at once. Phases of a kernel run in order; within one, the split does not change bits.
+type Phase struct {
+	Items, Grain int
+	Do           func(lo, hi int)
+}
+
+// Gemm is the plan of a row-major product C[M,N] = op(A) op(B), where op transposes if TransA or TransB says so: A is
+// [M,K] or [K,M], B is [K,N] or [N,K].
+//
+// Element C[i,j] is one chain of fused multiply-adds over ascending k from zero. Its bits depend on row i of op(A) and
+// column j of op(B) only: not on M, N, the tile it falls into, nor on how the work is split.
+type Gemm struct {
+	M, N, K        int
+	TransA, TransB bool
+	Packed         bool // b was packed by PackB; TransB is then of no importance
+	Workers        int  // how many goroutines may run a phase at once; 0 counts as 1
+}
+
+// ScratchBytes is the size of the scratch memory that Phases needs.
+func (g *Gemm) ScratchBytes() int {
+	n := 0
+	if !g.Packed {
+		n += PackedBLen(g.N, g.K)
+	}
+	return 4 * (n + g.slotLen()*g.workers())
+}
+
+func (g *Gemm) workers() int { return min(max(g.Workers, 1), maxSlots) }
+
+// copiesA says that an item copies its part of A before use: transposed, because a tile would touch a line for every
+// step of k; otherwise for the sake of the cache and the translation buffer, if there is enough to reuse.
+func (g *Gemm) copiesA() bool { return g.TransA || g.M >= tileRows && g.N >= 4*panelCols }
+
+// strideA is the distance of A's copied rows: odd in cache lines, so that a tile's rows fall into different sets.
+func (g *Gemm) strideA() int { return (roundUp(g.kc(), panelCols)/panelCols | 1) * panelCols }
+
+// slotLen is the number of floats one running item needs for its copy of A.
+func (g *Gemm) slotLen() int {
+	if !g.copiesA() {
+		return 0
+	}
+	rows, _ := g.blocks()
+	return roundUp(rows, tileRows) * g.strideA()
+}
+
+// kc is the length of a pass over k. A few rows take all of k at once: their panels are streamed, not reused.
+func (g *Gemm) kc() int {
+	if g.M < tileRows {
+		return g.K
+	}
+	passes := max(1, ceilDiv(g.K, blockK))
+	return ceilDiv(g.K, passes)
+}
+
+// blocks is the size of a work item: rows (a multiple of a tile, or all) and panels.
+func (g *Gemm) blocks() (rows, panels int) {
+	rows = g.M
+	if g.M > blockRows {
+		rows = roundUp(ceilDiv(g.M, ceilDiv(g.M, blockRows)), tileRows)
+	}
+	const work = 1 << 24 // multiply-adds of an item: about 0.4 ms
+	all, least := ceilDiv(g.N, panelCols), 4
+	if g.copiesA() && rows > 4*tileRows {
+		least = 16 // uses of each copied element
+	}
+	panels = min(max(work/(max(rows, 1)*max(g.K, 1)*panelCols), least), 32)
+	panels = ceilDiv(all, max(1, ceilDiv(all, panels)))
+	return max(rows, 1), max(4, roundUp(panels, 4))
+}
+
+// Phases binds the plan to its operands. a, b (packed or not) and c must have at least the lengths that the plan
+// implies, scratch at least ScratchBytes, aligned to 4 bytes. Nothing is allocated after this call. It panics if an
+// operand is too short, which is a mistake of the caller.
+func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
+	bLen := g.K * g.N
+	if g.Packed {
+		bLen = PackedBLen(g.N, g.K)
+	}
+	if len(a) < g.M*g.K || len(b) < bLen || len(c) < g.M*g.N || len(scratch) < g.ScratchBytes() {
+		panic(fmt.Sprintf("simd: gemm %dx%dx%d: operand too short: a %d, b %d, c %d, scratch %d bytes",
+			g.M, g.N, g.K, len(a), len(b), len(c), len(scratch)))
+	}
+	r := &gemmRun{plan: *g, a: a, b: b, c: c, kc: g.kc(), strideA: g.strideA()}
+	r.rows, r.panels = g.blocks()
+	r.colBlocks = ceilDiv(g.N, r.panels*panelCols)
+	rest := floats(scratch)
+	var phases []Phase
+	if !g.Packed {
+		n := PackedBLen(g.N, g.K)
+		r.b, rest = rest[:n], rest[n:]
+		phases = append(phases, Phase{
+			Items: ceilDiv(g.N, panelCols),
+			Grain: max(1, (1<<16)/max(1, g.K*panelCols)),
+			Do:    func(lo, hi int) { PackB(r.b, b, g.N, g.K, g.TransB, lo, hi) },
+		})
+	}
+	r.slots.init(g.workers(), g.slotLen(), rest)
+	if g.M > 0 && g.N > 0 {
+		phases = append(phases, Phase{Items: ceilDiv(g.M, r.rows) * r.colBlocks, Grain: 1, Do: r.do})
+	}
+	return phases
+}
+
+// gemmRun is a plan bound to its operands; b is packed.
+type gemmRun struct {
+	plan                        Gemm
+	a, b, c                     []float32
+	rows, panels, kc, colBlocks int
+	strideA                     int
+	slots                       slots
+}
+
+func (r *gemmRun) do(lo, hi int) {
+	slot, area := r.slots.take()
+	defer r.slots.give(slot)
+	for item := lo; item < hi; item++ {
+		r.item(item/r.colBlocks, item%r.colBlocks, area)
+	}
+}
+
+// item computes one block of C: rows row*r.rows.., panels col*r.panels...
+func (r *gemmRun) item(row, col int, area []float32) {
+	g := &r.plan
+	i0, j0 := row*r.rows, col*r.panels*panelCols
+	rows, cols := min(r.rows, g.M-i0), min(r.panels*panelCols, g.N-j0)
+	c := r.c[i0*g.N+j0:]
+	for k0 := 0; ; k0 += r.kc {
+		k := min(r.kc, g.K-k0)
+		b := r.b[j0*g.K+k0*panelCols:]
+		s := strip{rows: rows, cols: cols, k: k, ldc: g.N, ldp: g.K * panelCols, first: k0 == 0}
+		a := area
+		switch {
+		case g.TransA:
+			s.rs, s.cs, s.tile = 1, tileRows, tileRows*k
+			packA(area, r.a[k0*g.M+i0:], g.M, k, rows)
+		case g.copiesA():
+			s.rs, s.cs, s.tile = r.strideA, 1, tileRows*r.strideA
+			packRowsA(area, r.strideA, r.a[i0*g.K+k0:], g.K, k, rows)
+		default:
+			s.rs, s.cs, s.tile = g.K, 1, tileRows*g.K
+			a = r.a[i0*g.K+k0:]
+		}
+		s.run(c, a, b)
+		if k0+k >= g.K {
+			return
+		}
+	}
+}
+
+// floats views scratch bytes as float32.
+func floats(b []byte) []float32 {
+	if len(b) < 4 {
+		return nil
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+func roundUp(a, b int) int { return ceilDiv(a, b) * b }

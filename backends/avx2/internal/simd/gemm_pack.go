@@ -1,0 +1,79 @@
+package simd
+
+// PackedBLen is the number of floats of a packed op(B) [k,n]: panels of 16 columns, each [k][16], the last one padded
+// with zeros.
+func PackedBLen(n, k int) int { return ceilDiv(n, panelCols) * panelCols * k }
+
+// PackB packs panels lo..hi-1 of B, which is [k,n], or [n,k] if trans, into dst of PackedBLen floats. Panels are
+// independent: a worker pool may split ceil(n/16) of them as it likes.
+func PackB(dst, b []float32, n, k int, trans bool, lo, hi int) {
+	if k == 0 {
+		return
+	}
+	if trans {
+		for p := lo; p < hi; p++ {
+			packRows(dst[p*panelCols*k:(p+1)*panelCols*k], b[p*panelCols*k:], k, k, min(panelCols, n-p*panelCols))
+		}
+		return
+	}
+	if tail := n % panelCols; tail > 0 && hi*panelCols > n {
+		hi--
+		packCols(dst[hi*panelCols*k:(hi+1)*panelCols*k], b[hi*panelCols:], n, k, tail)
+	}
+	const group = 8 // panels at a time: as many streams are written while rows are read in order
+	for p := lo; p < hi; p += group {
+		packCopy16(dst[p*k*panelCols:], k*panelCols, b[p*panelCols:], n, k, min(group, hi-p))
+	}
+}
+
+// packCols packs cols <= 16 adjacent columns of k rows, ld apart, as one panel.
+func packCols(dst, src []float32, ld, k, cols int) {
+	if cols == panelCols {
+		if k > 0 {
+			packCopy16(dst, panelCols*k, src, ld, k, 1)
+		}
+		return
+	}
+	for l := range k {
+		d := dst[l*panelCols : (l+1)*panelCols]
+		copy(d[:cols], src[l*ld:])
+		clear(d[cols:])
+	}
+}
+
+// packRows packs rows <= 16 rows of k elements, ld apart, as one panel [k][16].
+func packRows(dst, src []float32, ld, k, rows int) {
+	done := 0
+	if rows == panelCols && k >= 8 {
+		done = k &^ 7
+		packTranspose16(dst, src, ld, done)
+	}
+	for l := done; l < k; l++ {
+		d := dst[l*panelCols : (l+1)*panelCols]
+		for j := range rows {
+			d[j] = src[j*ld+l]
+		}
+		clear(d[rows:])
+	}
+}
+
+// packRowsA copies rows of k elements, ld apart, to a place where they are stride apart.
+func packRowsA(dst []float32, stride int, src []float32, ld, k, rows int) {
+	for i := range rows {
+		copy(dst[i*stride:i*stride+k], src[i*ld:])
+	}
+}
+
+// packA packs rows columns of a transposed A ([k][ld]) into slivers [k][6], the last one only as far as it exists.
+func packA(dst, src []float32, ld, k, rows int) {
+	full := rows / tileRows
+	if full > 0 && k > 0 {
+		packSlivers6(dst, tileRows*k, src, ld, k, full)
+	}
+	rest := rows % tileRows
+	for l := range k {
+		for i := range rest {
+			dst[full*tileRows*k+l*tileRows+i] = src[l*ld+full*tileRows+i]
+		}
+	}
+}

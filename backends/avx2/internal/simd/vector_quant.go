@@ -1,0 +1,52 @@
+package simd
+
+// F16ToF32 widens binary16 values, bit for bit as tensor.F16ToF32.
+func F16ToF32(dst []float32, x []uint16) {
+	n := len(dst) &^ 7
+	x = x[:len(dst)]
+	f16ToF32Vec(dst[:n], x[:n])
+	if n == len(dst) {
+		return
+	}
+	var in [8]uint16
+	var out [8]float32
+	copy(in[:], x[n:])
+	f16ToF32Vec(out[:], in[:])
+	copy(dst[n:], out[:])
+}
+
+// F32ToF16 rounds to binary16 half to even, bit for bit as tensor.F32ToF16.
+func F32ToF16(dst []uint16, x []float32) {
+	n := len(dst) &^ 7
+	x = x[:len(dst)]
+	f32ToF16Vec(dst[:n], x[:n])
+	if n == len(dst) {
+		return
+	}
+	var in [8]float32
+	var out [8]uint16
+	copy(in[:], x[n:])
+	f32ToF16Vec(out[:], in[:])
+	copy(dst[n:], out[:])
+}
+
+// QuantizeScale returns the scale of a row of activations, max(absmax, 1e-8)/127.
+func QuantizeScale(x []float32) float32 { return max(absMaxVec(x), 1e-8) / 127 }
+
+// QuantizeRow sets q = clamp(round_half_even(x/scale), -127, 127) with scale = QuantizeScale(x), which it returns. -128
+// never occurs: the ternary kernels' 16-bit sums rely on it. A NaN or an infinity in x makes scale NaN or infinite, and
+// so everything computed with it.
+func QuantizeRow(q []int8, x []float32) (scale float32) {
+	x = x[:len(q)]
+	scale = QuantizeScale(x)
+	quantizeVec(q, x, scale)
+	return scale
+}
+
+// FakeQuantRow sets dst = float32(q)*scale for the q and scale of QuantizeRow, and returns scale.
+func FakeQuantRow(dst, x []float32) (scale float32) {
+	x = x[:len(dst)]
+	scale = QuantizeScale(x)
+	fakeQuantVec(dst, x, scale)
+	return scale
+}

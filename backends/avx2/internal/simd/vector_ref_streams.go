@@ -1,0 +1,65 @@
+package simd
+
+import "github.com/ternlm/tern/framework/tensor"
+
+// streamMixRef is, for n streams, dst_i = h_i0*s_0 + h_i1*s_1 + .., the first product rounded and the rest fused.
+func streamMixRef(dst, s, h []float32, n int) {
+	columns := len(s) / n
+	var in [maxStreams]float32
+	for c := range columns {
+		for j := range n {
+			in[j] = s[j*columns+c]
+		}
+		for i := range n {
+			acc := h[i*n] * in[0]
+			for j := 1; j < n; j++ {
+				acc = fma32(h[i*n+j], in[j], acc)
+			}
+			dst[i*columns+c] = acc
+		}
+	}
+}
+
+// streamWriteRef is, for n streams, dst_i = post_i*y + h_i0*s_0 + h_i1*s_1 + .., the first product rounded and the rest
+// fused.
+func streamWriteRef(dst, s, h, y, post []float32, n int) {
+	columns := len(s) / n
+	var in [maxStreams]float32
+	for c := range columns {
+		for j := range n {
+			in[j] = s[j*columns+c]
+		}
+		branch := y[c]
+		for i := range n {
+			acc := post[i] * branch
+			for j := range n {
+				acc = fma32(h[i*n+j], in[j], acc)
+			}
+			dst[i*columns+c] = acc
+		}
+	}
+}
+
+// streamReadRef is dst = pre_0*s_0 + pre_1*s_1 + .., the first product rounded and the rest fused.
+func streamReadRef(dst, s, pre []float32, n int) {
+	columns := len(s) / n
+	for c := range columns {
+		acc := pre[0] * s[c]
+		for j := 1; j < n; j++ {
+			acc = fma32(pre[j], s[j*columns+c], acc)
+		}
+		dst[c] = acc
+	}
+}
+
+func f16ToF32Ref(dst []float32, x []uint16) {
+	for i := range dst {
+		dst[i] = tensor.F16ToF32(x[i])
+	}
+}
+
+func f32ToF16Ref(dst []uint16, x []float32) {
+	for i := range dst {
+		dst[i] = tensor.F32ToF16(x[i])
+	}
+}

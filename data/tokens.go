@@ -1,0 +1,296 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"os"
+	"runtime/debug"
+	"sync"
+
+	"github.com/cockroachdb/errors"
+)
+
+const (
+	llmcMagic   = 20240520
+	llmcMagic32 = 20240801 // u32 ids, of larger vocabularies
+	llmcHeader  = 1024     // 256 x i32
+)
+
+// Tokens is a sequence of token ids on disk or in memory. It is safe for
+// concurrent use until Close.
+type Tokens struct {
+	path     string
+	data     []byte // little-endian u16
+	tok      *Tokenizer
+	manifest *Manifest
+	mapped   bool // data may vanish under us: read it through guard
+	close    func() error
+	sum      func() (string, error)
+}
+
+// OpenTokens opens a token file and tells by content which kind it is: tern's
+// own (NAME.bin with NAME.json), nanoGPT's (raw u16) or llm.c's (a header of
+// 256 i32, then u16). The latter two are taken to hold GPT-2's ids, and each
+// id is checked here; in tern's own, each is checked as it is read, and Verify
+// checks all. Where the system can, the file is memory-mapped.
+//
+// Errors: ErrEmpty, ErrFormat, ErrTruncated, ErrTokenRange, ErrTokenizer.
+func OpenTokens(path string) (*Tokens, error) { return OpenTokensAs(path, "") }
+
+// OpenTokensAs opens a token file whose ids are those of the named tokenizer.
+// A manifest that names another tokenizer is an error; "" takes the
+// manifest's, or "gpt2" where there is no manifest.
+func OpenTokensAs(path, tokenizer string) (*Tokens, error) {
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		if _, err := os.Stat(path + ".bin"); err == nil {
+			path += ".bin"
+		}
+	}
+	m, err := loadManifest(path)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tokens{path: path, manifest: m}
+	if t.tok, err = chooseTokenizer(m, tokenizer); err != nil {
+		return nil, errors.Wrapf(err, "open %s", path)
+	}
+	data, mapped, unmap, err := mapFile(path)
+	if err != nil {
+		return nil, errors.Wrapf(err, "open %s", path)
+	}
+	t.data, t.mapped, t.close = data, mapped, unmap
+	t.sum = sync.OnceValues(t.checksum)
+	if err := t.admit(); err != nil {
+		return nil, errors.CombineErrors(errors.Wrapf(err, "open %s", path), t.Close())
+	}
+	return t, nil
+}
+
+func chooseTokenizer(m *Manifest, want string) (*Tokenizer, error) {
+	if want == "" {
+		want = "gpt2"
+		if m != nil {
+			want = m.Tokenizer
+		}
+	}
+	tok, err := OpenTokenizer(want)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil && m.Tokenizer != tok.Name() {
+		return nil, errors.WithHintf(errors.Wrapf(ErrTokenizer, "its ids are those of %q, not of %q", m.Tokenizer, tok.Name()),
+			"prepare the text again with tokenizer %s, or use %s", tok.Name(), m.Tokenizer)
+	}
+	return tok, nil
+}
+
+// NewTokens makes a sequence of the named tokenizer's ids in memory. It copies
+// them.
+func NewTokens(ids []uint16, tokenizer string) (*Tokens, error) {
+	tok, err := OpenTokenizer(tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	data := make([]byte, 2*len(ids))
+	for i, id := range ids {
+		binary.LittleEndian.PutUint16(data[2*i:], id)
+	}
+	return newMemory(data, tok, nil)
+}
+
+func newMemory(data []byte, tok *Tokenizer, m *Manifest) (*Tokens, error) {
+	t := &Tokens{path: "tokens in memory", data: data, tok: tok, manifest: m, close: func() error { return nil }}
+	t.sum = sync.OnceValues(t.checksum)
+	if err := t.admit(); err != nil {
+		return nil, errors.Wrap(err, t.path)
+	}
+	return t, nil
+}
+
+// admit finds out what the bytes are, strips a header and checks them.
+func (t *Tokens) admit() (err error) {
+	defer t.guard(&err)()
+	if len(t.data) == 0 {
+		return errors.WithHint(ErrEmpty, "the file holds no tokens: prepare it from text first")
+	}
+	if m := t.manifest; m != nil {
+		if int64(len(t.data)) != 2*m.Tokens {
+			return errors.WithHint(errors.Wrapf(ErrTruncated, "%d bytes, but the manifest says %d tokens (%d bytes)", len(t.data), m.Tokens, 2*m.Tokens),
+				"copy the file again, or prepare it again")
+		}
+		return nil
+	}
+	if err := t.stripHeader(); err != nil {
+		return err
+	}
+	if len(t.data)%2 != 0 {
+		return errors.WithHint(errors.Wrapf(ErrFormat, "%d bytes: an odd number cannot be u16 ids", len(t.data)),
+			"the file is damaged or no token file; prepare text files first")
+	}
+	return t.checkRange()
+}
+
+func (t *Tokens) stripHeader() error {
+	if len(t.data) < 4 {
+		return nil
+	}
+	switch binary.LittleEndian.Uint32(t.data) {
+	case llmcMagic:
+	case llmcMagic32:
+		return errors.WithHint(errors.Wrap(ErrFormat, "an llm.c file of u32 ids, whose vocabulary is beyond 65536"),
+			"prepare the text again: tern reads GPT-2's vocabulary")
+	default:
+		return nil
+	}
+	if len(t.data) < llmcHeader {
+		return errors.WithHint(errors.Wrapf(ErrTruncated, "%d bytes, less than llm.c's header", len(t.data)), "copy the file again")
+	}
+	version := int32(binary.LittleEndian.Uint32(t.data[4:]))
+	count := int64(int32(binary.LittleEndian.Uint32(t.data[8:])))
+	if version != 1 {
+		return errors.WithHint(errors.Wrapf(ErrFormat, "llm.c version %d, this program reads 1", version), "prepare the text again")
+	}
+	if got := int64(len(t.data)-llmcHeader) / 2; got != count || len(t.data)%2 != 0 {
+		return errors.WithHint(errors.Wrapf(ErrTruncated, "%d bytes, but its header says %d tokens (%d bytes)", len(t.data), count, llmcHeader+2*count),
+			"copy the file again")
+	}
+	t.data = t.data[llmcHeader:]
+	if len(t.data) == 0 {
+		return errors.WithHint(ErrEmpty, "the file holds no tokens: prepare it from text first")
+	}
+	return nil
+}
+
+// checkRange reports the first id outside the vocabulary.
+func (t *Tokens) checkRange() error {
+	vocab := t.Vocab()
+	for i := 0; i < len(t.data); i += 2 {
+		if id := int(t.data[i]) | int(t.data[i+1])<<8; id >= vocab {
+			return t.rangeError(id, i/2)
+		}
+	}
+	return nil
+}
+
+func (t *Tokens) rangeError(id, at int) error {
+	hint := "the file is damaged: verify it, or prepare it again"
+	if t.manifest == nil {
+		hint = "the file is damaged, no token file, or of another tokenizer (tern reads GPT-2's ids): prepare it again from text"
+	}
+	return errors.WithHint(errors.Wrapf(ErrTokenRange, "id %d at position %d, vocabulary %d", id, at, t.Vocab()), hint)
+}
+
+// Len returns the number of tokens.
+func (t *Tokens) Len() int { return len(t.data) / 2 }
+
+// Path returns the file that was opened.
+func (t *Tokens) Path() string { return t.path }
+
+// Tokenizer returns the tokenizer whose ids these are.
+func (t *Tokens) Tokenizer() *Tokenizer { return t.tok }
+
+// Vocab returns the size of the vocabulary: ids are below it.
+func (t *Tokens) Vocab() int { return t.tok.Vocab() }
+
+// EOT returns the id that separates documents.
+func (t *Tokens) EOT() int32 { return t.tok.EOT() }
+
+// Manifest returns what was recorded of the file; false where nothing was.
+func (t *Tokens) Manifest() (Manifest, bool) {
+	if t.manifest == nil {
+		return Manifest{}, false
+	}
+	return *t.manifest, true
+}
+
+// Read fills dst with the ids from position at on. A range beyond the ends is
+// ErrOption, an id outside the vocabulary ErrTokenRange, a file that shrank
+// ErrChanged; dst then holds no particular values. Read does not allocate.
+func (t *Tokens) Read(dst []int32, at int) (err error) {
+	if at < 0 || at > t.Len() || len(dst) > t.Len()-at {
+		return errors.Wrapf(ErrOption, "read %d tokens at %d of %d", len(dst), at, t.Len())
+	}
+	if t.mapped {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer t.recoverFault(&err)
+	}
+	vocab := int32(t.Vocab())
+	src := t.data[2*at : 2*at+2*len(dst)]
+	for i := range dst {
+		id := int32(src[2*i]) | int32(src[2*i+1])<<8
+		if id >= vocab {
+			return t.rangeError(int(id), at+i)
+		}
+		dst[i] = id
+	}
+	return nil
+}
+
+// guard turns a read of mapped memory that is no longer there into an error:
+// defer t.guard(&err)().
+func (t *Tokens) guard(err *error) func() {
+	if !t.mapped {
+		return func() {}
+	}
+	old := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			t.fault(r, err)
+		}
+	}
+}
+
+func (t *Tokens) recoverFault(err *error) {
+	if r := recover(); r != nil {
+		t.fault(r, err)
+	}
+}
+
+func (t *Tokens) fault(r any, err *error) {
+	if _, ok := r.(interface{ Addr() uintptr }); !ok {
+		panic(r)
+	}
+	*err = errors.WithHint(errors.Wrap(ErrChanged, t.path), "the file shrank or its disk failed: prepare it again, and leave it alone while it is in use")
+}
+
+// Verify reads the whole file: each id must be in the vocabulary, and the
+// checksum the recorded one, if one was recorded. Errors: ErrTokenRange,
+// ErrChecksum, ErrChanged.
+func (t *Tokens) Verify() (err error) {
+	defer t.guard(&err)()
+	if t.manifest != nil {
+		sum, err := t.checksum() // anew, not the remembered one
+		if err != nil {
+			return err
+		}
+		if sum != t.manifest.SHA256 {
+			return errors.WithHint(errors.Wrapf(ErrChecksum, "%s: sha256 %s, recorded %s", t.path, sum, t.manifest.SHA256),
+				"the file is damaged: copy it again, or prepare it again")
+		}
+	}
+	return errors.Wrap(t.checkRange(), t.path)
+}
+
+// Fingerprint returns the sha256 of the ids as little-endian u16, in hex: the
+// recorded one, or one computed at the first call. A checkpoint that stores it
+// can tell that it is resumed on other data.
+func (t *Tokens) Fingerprint() (string, error) {
+	if t.manifest != nil {
+		return t.manifest.SHA256, nil
+	}
+	return t.sum()
+}
+
+func (t *Tokens) checksum() (s string, err error) {
+	defer t.guard(&err)()
+	sum := sha256.Sum256(t.data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Close releases the file. Nothing may use the tokens or their batches after.
+func (t *Tokens) Close() error {
+	t.data = nil
+	return errors.Wrapf(t.close(), "close %s", t.path)
+}

@@ -1,0 +1,73 @@
+package framework
+
+import (
+	"context"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
+)
+
+// Errors of backends, stores and executables. They keep their identity when
+// they cross a process.
+var (
+	ErrUnsupported = errors.New("operation is not supported by the backend")
+	ErrNoState     = errors.New("state is not in the store")
+	ErrMismatch    = errors.New("tensor does not have the declared type")
+	ErrClosed      = errors.New("use after close")
+	ErrInput       = errors.New("input is out of range")
+)
+
+// Backend compiles whole graphs for one kind of device.
+type Backend interface {
+	// Name is the registered name, such as "avx2".
+	Name() string
+	// NewStore returns an empty store in the backend's memory.
+	NewStore() (Store, error)
+	// Compile lowers g and binds it to the device. It returns ErrUnsupported,
+	// wrapped, when g holds a primitive that the backend lacks.
+	Compile(ctx context.Context, g *graph.Graph) (Executable, error)
+	// Close frees the device. Stores and executables are closed first.
+	Close() error
+}
+
+// Store holds named tensors in a backend's memory: parameters, optimizer
+// moments, caches. A store is used by one goroutine at a time; forks of one
+// parent may run side by side while the parent is only read.
+type Store interface {
+	// Put copies t in, under name.
+	Put(ctx context.Context, name string, t *tensor.Tensor) error
+	// Get copies a tensor out. It returns ErrNoState when there is none.
+	Get(ctx context.Context, name string) (*tensor.Tensor, error)
+	// Names returns the names held, sorted, those of the parent included.
+	Names() []string
+	// Fork returns a store whose reads fall through to this one and whose
+	// writes stay in it: the state of a decode session, say.
+	Fork() (Store, error)
+	Close() error
+}
+
+// Executable is a compiled graph.
+type Executable interface {
+	// Run executes the graph once on the states of s. The tensors of in and
+	// out follow the graph's Inputs and Outputs; out is written. Updates are
+	// visible in s when Run returns nil. A canceled ctx stops a run only
+	// before it has changed a state.
+	Run(ctx context.Context, s Store, in, out []*tensor.Tensor) error
+	Close() error
+}
+
+// Describer is an optional interface of a Backend.
+type Describer interface {
+	Describe() Info
+}
+
+// Info is what a backend says of itself.
+type Info struct {
+	Name    string   `json:"name"`
+	Device  string   `json:"device"`  // such as the processor's brand string
+	Threads int      `json:"threads"` // workers, 0 where the notion does not apply
+	Native  []string `json:"native"`  // ops with kernels of the backend's own, sorted
+	Notes   []string `json:"notes,omitempty"`
+}

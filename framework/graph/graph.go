@@ -1,0 +1,339 @@
+package graph
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/ternlm/tern/framework/tensor"
+)
+
+// Value is one result of one node. The zero Value refers to nothing.
+type Value struct {
+	N *Node
+	I int
+}
+
+// Type returns the static type of v.
+func (v Value) Type() tensor.Type { return v.N.Out[v.I] }
+
+// Shape returns the static shape of v.
+func (v Value) Shape() tensor.Shape { return v.Type().Shape }
+
+// Dim returns dimension i, counting from the end when i is negative.
+func (v Value) Dim(i int) int {
+	s := v.Shape()
+	if i < 0 {
+		i += len(s)
+	}
+	if i < 0 || i >= len(s) {
+		failf("%v has no dimension %d", v.Type(), i)
+	}
+	return s[i]
+}
+
+// Ok reports whether v refers to a node.
+func (v Value) Ok() bool { return v.N != nil }
+
+// Node applies Op to In.
+type Node struct {
+	ID    int // index in Graph.Nodes
+	Op    *Op
+	In    []Value
+	Out   []tensor.Type
+	Attr  any    // a value of the type of Op.Attr, or nil
+	Scope string // dotted path of Builder.In names, for people
+}
+
+// Name returns the name of an input, parameter or buffer, and "" for others.
+func (n *Node) Name() string {
+	switch a := n.Attr.(type) {
+	case LeafAttr:
+		return a.Name
+	case ParamAttr:
+		return a.Name
+	}
+	return ""
+}
+
+// IsState reports whether n is a parameter or a buffer.
+func (n *Node) IsState() bool { return n.Op == opParam || n.Op == opBuffer }
+
+// IsParam reports whether n is a parameter.
+func (n *Node) IsParam() bool { return n.Op == opParam }
+
+// IsInput reports whether n is an input.
+func (n *Node) IsInput() bool { return n.Op == opInput }
+
+// Output is a named result of a graph.
+type Output struct {
+	Name  string
+	Value Value
+}
+
+// Update says that after a run the state holds the value.
+type Update struct {
+	State *Node
+	Value Value
+}
+
+// Graph is a traced program. Nodes are in execution order.
+type Graph struct {
+	Nodes   []*Node
+	Inputs  []*Node // in order of declaration
+	States  []*Node // parameters and buffers, in order of declaration
+	Outputs []Output
+	Updates []Update
+}
+
+// Params returns the parameters among the states.
+func (g *Graph) Params() []*Node {
+	var ps []*Node
+	for _, n := range g.States {
+		if n.IsParam() {
+			ps = append(ps, n)
+		}
+	}
+	return ps
+}
+
+// Hash is the SHA-256 of the text form. Equal graphs have equal hashes.
+func (g *Graph) Hash() [32]byte { return sha256.Sum256([]byte(g.String())) }
+
+// Error is a misuse of the builder: shapes or types that do not fit.
+type Error struct{ Msg string }
+
+func (e *Error) Error() string { return "graph: " + e.Msg }
+
+func failf(format string, args ...any) { panic(&Error{fmt.Sprintf(format, args...)}) }
+
+// Fail reports a misuse of the builder from code that builds fragments, such
+// as a quantizer or a residual; Trace returns it as an error.
+func Fail(format string, args ...any) { failf(format, args...) }
+
+// Builder appends nodes to a graph. Its methods panic with *Error on misuse;
+// Trace turns the panic into an error.
+type Builder struct {
+	g      *Graph
+	scope  string
+	states map[string]*Node
+}
+
+func newBuilder() *Builder { return &Builder{g: &Graph{}, states: map[string]*Node{}} }
+
+// Trace runs fn on a fresh builder and returns the graph that it built.
+func Trace(fn func(*Builder)) (g *Graph, err error) {
+	b := newBuilder()
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case *Error:
+			if b.scope != "" {
+				e = &Error{e.Msg + " (in " + b.scope + ")"}
+			}
+			g, err = nil, e
+		default:
+			panic(e)
+		}
+	}()
+	fn(b)
+	return b.g, nil
+}
+
+// Scope returns the current scope.
+func (b *Builder) Scope() string { return b.scope }
+
+// In runs fn with name appended to the scope, which prefixes the names of
+// parameters and buffers and labels nodes.
+func (b *Builder) In(name string, fn func()) {
+	old := b.scope
+	b.scope = join(old, name)
+	fn()
+	b.scope = old
+}
+
+func join(scope, name string) string {
+	if scope == "" {
+		return name
+	}
+	return scope + "." + name
+}
+
+// apply appends a node. It is the only place where nodes are made.
+func (b *Builder) apply(op *Op, attr any, in ...Value) *Node {
+	n := &Node{ID: len(b.g.Nodes), Op: op, In: in, Attr: attr, Scope: b.scope}
+	op.check(n)
+	n.Out = op.Infer(n)
+	for _, t := range n.Out {
+		if err := t.Check(); err != nil {
+			failf("%s: result: %v", op.Name, err)
+		}
+	}
+	b.g.Nodes = append(b.g.Nodes, n)
+	return n
+}
+
+func (b *Builder) one(op *Op, attr any, in ...Value) Value {
+	return Value{b.apply(op, attr, in...), 0}
+}
+
+// Apply appends a node of any op and returns its results. The typed methods
+// (Add, MatMul, RMSNorm, ...) are the usual way.
+func (b *Builder) Apply(op *Op, attr any, in ...Value) []Value {
+	n := b.apply(op, attr, in...)
+	out := make([]Value, len(n.Out))
+	for i := range out {
+		out[i] = Value{n, i}
+	}
+	return out
+}
+
+// Input declares a tensor that each run is given.
+func (b *Builder) Input(name string, d tensor.DType, dims ...int) Value {
+	checkName(name)
+	for _, n := range b.g.Inputs {
+		if n.Name() == name {
+			failf("input %q is declared twice", name)
+		}
+	}
+	n := b.apply(opInput, LeafAttr{name, tensor.T(d, dims...).String()})
+	b.g.Inputs = append(b.g.Inputs, n)
+	return Value{n, 0}
+}
+
+// Param declares, or returns again, an f32 parameter named under the current
+// scope. It must be in the store when the graph runs; init says how a trainer
+// makes its first value.
+func (b *Builder) Param(name string, init Init, dims ...int) Value {
+	return b.state(opParam, ParamAttr{join(b.scope, name), tensor.T(tensor.F32, dims...).String(), init})
+}
+
+// Buffer declares, or returns again, a tensor that persists between runs,
+// named under the current scope. It is zero at first use.
+func (b *Builder) Buffer(name string, t tensor.Type) Value {
+	return b.state(opBuffer, LeafAttr{join(b.scope, name), t.String()})
+}
+
+// GlobalParam is Param with a name that ignores the scope.
+func (b *Builder) GlobalParam(name string, init Init, dims ...int) Value {
+	return b.state(opParam, ParamAttr{name, tensor.T(tensor.F32, dims...).String(), init})
+}
+
+// GlobalBuffer is Buffer with a name that ignores the scope.
+func (b *Builder) GlobalBuffer(name string, t tensor.Type) Value {
+	return b.state(opBuffer, LeafAttr{name, t.String()})
+}
+
+func (b *Builder) state(op *Op, attr any) Value {
+	probe := &Node{Op: op, Attr: attr}
+	name := probe.Name()
+	checkName(name)
+	if n := b.states[name]; n != nil {
+		if t := op.Infer(probe)[0]; n.Op != op || !n.Out[0].Equal(t) {
+			failf("%s %q: declared before as %s %v, now as %v", op.Name, name, n.Op.Name, n.Out[0], t)
+		}
+		return Value{n, 0}
+	}
+	n := b.apply(op, attr)
+	b.states[name] = n
+	b.g.States = append(b.g.States, n)
+	return Value{n, 0}
+}
+
+// Params returns the parameters declared so far.
+func (b *Builder) Params() []Value {
+	var ps []Value
+	for _, n := range b.g.Params() {
+		ps = append(ps, Value{n, 0})
+	}
+	return ps
+}
+
+// Output marks v as a result of the run.
+func (b *Builder) Output(name string, v Value) {
+	checkName(name)
+	if !v.Ok() {
+		failf("output %q: value is missing", name)
+	}
+	b.g.Outputs = append(b.g.Outputs, Output{name, v})
+}
+
+// Update makes state hold v after the run.
+func (b *Builder) Update(state, v Value) {
+	if !state.Ok() || !v.Ok() {
+		failf("update: operand is missing")
+	}
+	if !state.N.IsState() {
+		failf("update of %s, which is no state", state.N.Op.Name)
+	}
+	if !state.Type().Equal(v.Type()) {
+		failf("update of %s %v with %v", state.N.Name(), state.Type(), v.Type())
+	}
+	for _, u := range b.g.Updates {
+		if u.State == state.N {
+			failf("state %q is updated twice", state.N.Name())
+		}
+	}
+	b.g.Updates = append(b.g.Updates, Update{state.N, v})
+}
+
+// Copy appends a copy of n, a node of another graph, with new operands.
+func (b *Builder) Copy(n *Node, in []Value) *Node {
+	old := b.scope
+	defer func() { b.scope = old }()
+	b.scope = n.Scope
+	switch n.Op {
+	case opParam, opBuffer:
+		return b.state(n.Op, n.Attr).N
+	case opInput:
+		return b.Input(n.Name(), n.Out[0].DType, n.Out[0].Shape...).N
+	}
+	return b.apply(n.Op, n.Attr, in...)
+}
+
+// Inline splices f into b. The arguments bind f's inputs in order; f's states
+// take names under the current scope. It returns the values of f's outputs.
+func (b *Builder) Inline(f *Graph, args ...Value) []Value {
+	if len(args) != len(f.Inputs) {
+		failf("inline: %d arguments for %d inputs", len(args), len(f.Inputs))
+	}
+	if len(f.Updates) > 0 {
+		failf("inline: a fragment may not update state")
+	}
+	env := map[Value]Value{}
+	for i, n := range f.Inputs {
+		if !args[i].Type().Equal(n.Out[0]) {
+			failf("inline: input %s is %v, argument is %v", n.Name(), n.Out[0], args[i].Type())
+		}
+		env[Value{n, 0}] = args[i]
+	}
+	for _, n := range f.Nodes {
+		b.inlineNode(n, env)
+	}
+	out := make([]Value, len(f.Outputs))
+	for i, o := range f.Outputs {
+		out[i] = env[o.Value]
+	}
+	return out
+}
+
+func (b *Builder) inlineNode(n *Node, env map[Value]Value) {
+	switch a := n.Attr.(type) {
+	case ParamAttr:
+		a.Name = join(b.scope, a.Name)
+		env[Value{n, 0}] = b.state(opParam, a)
+		return
+	case LeafAttr:
+		if n.Op == opBuffer {
+			env[Value{n, 0}] = b.Buffer(a.Name, n.Out[0])
+		}
+		return
+	}
+	in := make([]Value, len(n.In))
+	for i, v := range n.In {
+		in[i] = env[v]
+	}
+	m := b.apply(n.Op, n.Attr, in...)
+	for i := range n.Out {
+		env[Value{n, i}] = Value{m, i}
+	}
+}

@@ -1,0 +1,119 @@
+package framework
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/errors"
+)
+
+// ErrUnknown is returned when a name is in no registry.
+var ErrUnknown = errors.New("unknown name")
+
+// The registries of the three kinds of plugin.
+var (
+	Backends   = NewRegistry[Backend]("backend")
+	Quantizers = NewRegistry[Quantizer]("quantizer")
+	Residuals  = NewRegistry[Residual]("residual")
+)
+
+// Registry finds implementations by name. It may be used from several
+// goroutines.
+type Registry[T any] struct {
+	kind string
+	mu   sync.RWMutex
+	open map[string]func(Options) (T, error)
+}
+
+// NewRegistry returns an empty registry; kind is the word used in errors.
+func NewRegistry[T any](kind string) *Registry[T] {
+	return &Registry[T]{kind: kind, open: map[string]func(Options) (T, error){}}
+}
+
+// Register adds an implementation. It panics when the name is taken.
+func (r *Registry[T]) Register(name string, open func(Options) (T, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open[name] != nil {
+		panic(fmt.Sprintf("framework: %s %q is registered twice", r.kind, name))
+	}
+	r.open[name] = open
+}
+
+// Names returns the registered names, sorted.
+func (r *Registry[T]) Names() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	names := make([]string, 0, len(r.open))
+	for n := range r.open {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Open makes the implementation that spec names, "name" or
+// "name:key=value,key=value". Every option must be known to it.
+func (r *Registry[T]) Open(spec string) (T, error) {
+	var zero T
+	name, opts, err := ParseSpec(spec)
+	if err != nil {
+		return zero, errors.Wrapf(err, "%s", r.kind)
+	}
+	r.mu.RLock()
+	open := r.open[name]
+	r.mu.RUnlock()
+	if open == nil {
+		err := errors.Wrapf(ErrUnknown, "%s %q", r.kind, name)
+		return zero, errors.WithHint(err, Suggest(name, r.Names()))
+	}
+	v, err := open(opts)
+	if err == nil {
+		err = opts.unused()
+	}
+	if err != nil {
+		return zero, errors.Wrapf(err, "%s %q", r.kind, spec)
+	}
+	return v, nil
+}
+
+// Suggest is a hint that lists what there is, the nearest match of name first.
+func Suggest(name string, known []string) string {
+	best, dist := "", 1+len(name)/2
+	for _, k := range known {
+		if d := editDistance(name, k); d < dist {
+			best, dist = k, d
+		}
+	}
+	list := "known: " + strings.Join(known, ", ")
+	if len(known) == 0 {
+		list = "there are none"
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q? %s", best, list)
+	}
+	return list
+}
+
+// editDistance is the Levenshtein distance in bytes.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

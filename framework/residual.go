@@ -1,0 +1,31 @@
+package framework
+
+import "github.com/ternlm/tern/framework/graph"
+
+// Residual joins sub-layers to the residual stream. The stream it carries has
+// whatever shape Expand gives it; nobody else looks inside. A Residual
+// declares its parameters on the builder, under the scope of the sub-layer.
+type Residual interface {
+	// Spec names the residual and its options, such as "mhclite:streams=2".
+	Spec() string
+	// Expand makes the stream from the embedding x f32 [N,C].
+	Expand(b *graph.Builder, x graph.Value) graph.Value
+	// Read gives the input [N,C] of sub-layer l (counted from 0 through
+	// attention and feed-forward of each block).
+	Read(b *graph.Builder, l int, s graph.Value) graph.Value
+	// Write adds the output y [N,C] of sub-layer l to the stream.
+	Write(b *graph.Builder, l int, s, y graph.Value) graph.Value
+	// Collapse gives the output [N,C] of the whole stack.
+	Collapse(b *graph.Builder, s graph.Value) graph.Value
+}
+
+// Mixer is an optional interface of a Residual that carries several streams.
+type Mixer interface {
+	// Mixing gives the matrix f32 [S,S] by which sub-layer l mixes the
+	// streams, for diagnostics.
+	Mixing(b *graph.Builder, l int) graph.Value
+	// Width returns the number S of streams. The stream is f32 [N,S,C].
+	Width() int
+	// DoublyStochastic reports whether Mixing is claimed to be so.
+	DoublyStochastic() bool
+}

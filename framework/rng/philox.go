@@ -1,0 +1,75 @@
+package rng
+
+import (
+	"hash/fnv"
+	"math"
+	"math/bits"
+)
+
+// Key selects a stream.
+type Key struct{ K0, K1 uint32 }
+
+// NewKey derives the stream of a name under a seed: distinct names give
+// unrelated streams.
+func NewKey(seed uint64, name string) Key {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	k := mix(seed ^ mix(h.Sum64()))
+	return Key{uint32(k), uint32(k >> 32)}
+}
+
+// mix is the finalizer of SplitMix64, a bijection that spreads nearby seeds.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Block returns the four 32-bit words of counter c under key k.
+func Block(k Key, c [4]uint32) [4]uint32 {
+	const m0, m1 = 0xd2511f53, 0xcd9e8d57
+	const w0, w1 = 0x9e3779b9, 0xbb67ae85
+	for range 10 {
+		h0, l0 := bits.Mul32(m0, c[0])
+		h1, l1 := bits.Mul32(m1, c[2])
+		c = [4]uint32{h1 ^ c[1] ^ k.K0, l1, h0 ^ c[3] ^ k.K1, l0}
+		k.K0 += w0
+		k.K1 += w1
+	}
+	return c
+}
+
+// Uint32 returns word i of the stream.
+func (k Key) Uint32(i uint64) uint32 {
+	b := Block(k, [4]uint32{uint32(i >> 2), uint32(i >> 34)})
+	return b[i&3]
+}
+
+// Float64 returns element i of the stream, uniform in [0,1) on a grid of 2^-53.
+func (k Key) Float64(i uint64) float64 {
+	b := Block(k, [4]uint32{uint32(i), uint32(i >> 32), 1})
+	return float64((uint64(b[0])<<32|uint64(b[1]))>>11) * 0x1p-53
+}
+
+// Normal returns element i of the stream, standard normal (Box-Muller on the
+// uniform pair of counter i/2).
+func (k Key) Normal(i uint64) float64 {
+	b := Block(k, [4]uint32{uint32(i >> 1), uint32(i >> 33), 2})
+	// u in (0,1], so that the logarithm is finite.
+	u := (float64((uint64(b[0])<<32|uint64(b[1]))>>11) + 1) * 0x1p-53
+	v := float64((uint64(b[2])<<32|uint64(b[3]))>>11) * 0x1p-53
+	r := math.Sqrt(-2 * math.Log(u))
+	sin, cos := math.Sincos(2 * math.Pi * v)
+	if i&1 == 0 {
+		return r * cos
+	}
+	return r * sin
+}
+
+// FillNormal fills dst with mean + std times elements 0, 1, ... of the stream.
+func (k Key) FillNormal(dst []float32, mean, std float64) {
+	for i := range dst {
+		dst[i] = float32(mean + std*k.Normal(uint64(i)))
+	}
+}
