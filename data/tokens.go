@@ -24,6 +24,7 @@ type Tokens struct {
 	data     []byte // little-endian u16
 	tok      *Tokenizer
 	manifest *Manifest
+	llmc     bool // end-of-text ids come before documents
 	mapped   bool // data may vanish under us: read it through guard
 	close    func() error
 	sum      func() (string, error)
@@ -155,7 +156,7 @@ func (t *Tokens) stripHeader() error {
 		return errors.WithHint(errors.Wrapf(ErrTruncated, "%d bytes, but its header says %d tokens (%d bytes)", len(t.data), count, llmcHeader+2*count),
 			"copy the file again")
 	}
-	t.data = t.data[llmcHeader:]
+	t.data, t.llmc = t.data[llmcHeader:], true
 	if len(t.data) == 0 {
 		return errors.WithHint(ErrEmpty, "the file holds no tokens: prepare it from text first")
 	}

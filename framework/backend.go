@@ -71,3 +71,9 @@ type Info struct {
 	Native  []string `json:"native"`  // ops with kernels of the backend's own, sorted
 	Notes   []string `json:"notes,omitempty"`
 }
+
+// Estimator is an optional interface of a Backend.
+type Estimator interface {
+	// Estimate returns the bytes that running g takes beside its states.
+	Estimate(g *graph.Graph) (int64, error)
+}

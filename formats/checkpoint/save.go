@@ -42,12 +42,12 @@ func (v saver) reach(point string) {
 }
 
 func (v saver) save(root string, s Snapshot) (dir string, err error) {
+	name := Name(s.Step)
+	dir = filepath.Join(root, name)
+	defer func(dir string) { err = explain(err, dir) }(dir)
 	if s.Step < 0 {
 		return "", errors.Wrapf(ErrInvalid, "step %d", s.Step)
 	}
-	name := Name(s.Step)
-	dir = filepath.Join(root, name)
-	defer func() { err = explain(err, dir) }()
 	if err := v.begin(root); err != nil {
 		return "", err
 	}
@@ -158,7 +158,6 @@ func (v saver) write(path string, fn func(io.Writer) error) (info FileInfo, err 
 		if cerr := f.Close(); err == nil {
 			err = cerr
 		}
-		v.reach("file closed")
 	}()
 	v.reach("file made")
 	var out io.Writer = f

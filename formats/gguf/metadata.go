@@ -47,7 +47,8 @@ func (t ValueType) String() string {
 
 // KV is one metadata entry. Value is a uint8, int8, uint16, int16, uint32,
 // int32, uint64, int64, float32, float64, bool or string, a slice of one of
-// these, or, for an array of arrays, a []any of such slices.
+// these, or, for an array of arrays, a []any of such slices (legal, but ggml's
+// own reader refuses it).
 type KV struct {
 	Key   string
 	Value any

@@ -21,6 +21,9 @@ const magic = 0x46554747 // "GGUF"
 // closing zero.
 const maxName = 63
 
+// maxAlignment bounds the alignment: padding is written, and costs its size.
+const maxAlignment = 1 << 20
+
 // maxKey is the longest metadata key in bytes.
 const maxKey = 1<<16 - 1
 
@@ -166,8 +169,8 @@ func alignment(m Metadata) (int64, string) {
 	if !ok {
 		return 0, KeyAlignment + " is a " + typeName(v) + ", not a u32"
 	}
-	if a == 0 || a&(a-1) != 0 {
-		return 0, KeyAlignment + " is no power of two"
+	if a == 0 || a&(a-1) != 0 || a > maxAlignment {
+		return 0, KeyAlignment + " is no power of two up to " + strconv.Itoa(maxAlignment)
 	}
 	return int64(a), ""
 }

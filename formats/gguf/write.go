@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"io"
+	"slices"
 
 	"github.com/cockroachdb/errors"
 
@@ -49,10 +50,11 @@ func WriteFile(path string, meta []KV, tensors []TensorInfo) error {
 
 // Write writes a version 3 file: metadata and tensors in the order given,
 // tensor data aligned as the metadata's general.alignment says (32 without
-// it) and padded with zeros, the last tensor's too, as ggml demands. The same
-// arguments give the same bytes. Everything but the tensors' data is checked
-// before the first byte is written; errors are ErrFormat, what Data returns
-// and what w returns.
+// it) and padded with zeros, the last tensor's too, as ggml demands. A tensor
+// without dimensions is written as [1]. The same arguments give the same bytes.
+// Everything but the tensors' data is checked before the first byte is
+// written. Errors are ErrFormat, ErrType for a metadata value of no known type,
+// what Data returns and what w returns.
 func Write(w io.Writer, meta []KV, tensors []TensorInfo) error {
 	head, offsets, align, err := layout(meta, tensors)
 	if err != nil {
@@ -147,9 +149,13 @@ func appendTensors(head []byte, tensors []TensorInfo, align int64) ([]byte, []in
 			return nil, nil, errors.WithHint(errors.Wrapf(err, "tensor %q", t.Name), hintWrite)
 		}
 		head = appendString(head, t.Name)
-		head = binary.LittleEndian.AppendUint32(head, uint32(len(t.Shape)))
-		for k := len(t.Shape) - 1; k >= 0; k-- { // ggml puts the innermost first
-			head = binary.LittleEndian.AppendUint64(head, uint64(t.Shape[k]))
+		shape := t.Shape
+		if len(shape) == 0 {
+			shape = tensor.Shape{1} // as ggml does; some readers refuse no dimensions
+		}
+		head = binary.LittleEndian.AppendUint32(head, uint32(len(shape)))
+		for _, d := range slices.Backward(shape) { // ggml puts the innermost first
+			head = binary.LittleEndian.AppendUint64(head, uint64(d))
 		}
 		head = binary.LittleEndian.AppendUint32(head, uint32(t.Type))
 		head = binary.LittleEndian.AppendUint64(head, uint64(offset))

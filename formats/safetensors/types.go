@@ -38,13 +38,11 @@ func dtypeName(d tensor.DType) string {
 }
 
 // storedShape returns the dimensions that a tensor has in the file: its own,
-// or, for packed codes, with the last dimension in bytes.
+// or, for packed codes, with the last dimension in bytes. It is never nil.
 func storedShape(t tensor.Type) tensor.Shape {
-	if !t.DType.Codes() || len(t.Shape) == 0 {
-		return t.Shape
-	}
 	s := append(tensor.Shape{}, t.Shape...)
-	last := len(s) - 1
-	s[last] = (s[last] + t.DType.Block() - 1) / t.DType.Block()
+	if last := len(s) - 1; last >= 0 && t.DType.Codes() {
+		s[last] = (s[last] + t.DType.Block() - 1) / t.DType.Block()
+	}
 	return s
 }

@@ -99,13 +99,22 @@ func lifetimes(g *graph.Graph) map[graph.Value]int {
 	return last
 }
 
-// homes finds the updates that can be written straight over their state: the
-// op may take the memory of the operand that is the state, read no later.
+// homes finds the updates that can be written straight over their state: those
+// of states that nobody reads, and those by an op that may take the memory of
+// the operand that is the state, read no later.
 func (p *placer) homes() map[graph.Value]*graph.Node {
 	home := map[graph.Value]*graph.Node{}
 	for _, u := range p.g.Updates {
 		v, state := u.Value, graph.Value{N: u.State}
-		if v.N.Op.Alias == nil || v.N.Op.View || v.I >= len(v.N.Op.Alias) || p.last[state] != v.N.ID {
+		if v.N.Op.View || v.N.IsState() || v.N.IsInput() {
+			continue
+		}
+		last, read := p.last[state]
+		if !read {
+			home[v] = u.State
+			continue
+		}
+		if v.I >= len(v.N.Op.Alias) || last != v.N.ID {
 			continue
 		}
 		for _, k := range v.N.Op.Alias[v.I] {

@@ -129,7 +129,36 @@ func (b *Backend) load(dst tensor.Tensor, src *tensor.Tensor) {
 	copy(dst.Data, src.Data)
 }
 
+// store copies a value out to dst, narrowing f64 where dst is f32.
+func (b *Backend) store(dst *tensor.Tensor, src tensor.Tensor) {
+	if b.config.Float64 && src.DType == tensor.F32 && dst.DType == tensor.F32 {
+		narrow := dst.F32()
+		for i, v := range tensor.View[float64](src.Data) {
+			narrow[i] = float32(v)
+		}
+		return
+	}
+	copy(dst.Data, src.Data)
+}
+
 // accepts reports whether t may carry a value of graph type want.
 func (b *Backend) accepts(t *tensor.Tensor, want tensor.Type) bool {
 	return t != nil && len(t.Data) == t.Type.Bytes() && (t.Type.Equal(want) || t.Type.Equal(b.wireType(want)))
+}
+
+// Estimate implements framework.Estimator.
+func (b *Backend) Estimate(g *graph.Graph) (int64, error) {
+	plan, err := b.Plan(g)
+	if err != nil {
+		return 0, err
+	}
+	bytes := int64(plan.Arena)
+	for _, n := range plan.Graph.Nodes {
+		if k, ok := b.table.Pick(n); ok && k.Prepare != nil {
+			for _, p := range k.Prepare(n) {
+				bytes += int64(p.Bytes)
+			}
+		}
+	}
+	return bytes, nil
 }

@@ -68,7 +68,7 @@ func (e *executable) Run(ctx context.Context, fs framework.Store, in, out []*ten
 		return err
 	}
 	for i, t := range out {
-		copy(t.Data, b.outputs[i].Data)
+		e.backend.store(t, b.outputs[i])
 	}
 	return nil
 }
@@ -94,8 +94,8 @@ func (e *executable) takeInputs(b *bound, in, out []*tensor.Tensor) error {
 		e.backend.load(b.inputs[i], in[i])
 	}
 	for i, o := range g.Outputs {
-		if t := out[i]; t == nil || !t.Type.Equal(e.backend.wireType(o.Value.Type())) || len(t.Data) != len(b.outputs[i].Data) {
-			return errors.Wrapf(framework.ErrMismatch, "output %q: wants %v", o.Name, e.backend.wireType(o.Value.Type()))
+		if !e.backend.accepts(out[i], o.Value.Type()) {
+			return errors.Wrapf(framework.ErrMismatch, "output %q: wants %v", o.Name, o.Value.Type())
 		}
 	}
 	return nil

@@ -99,11 +99,6 @@ func kernelTile(g kernelRegs, rows, panels int) {
 	if err != nil {
 		panic(err)
 	}
-	if rows == 6 {
-		for r := range acc {
-			PREFETCHT0(rowRef(g.c, c3, g.ldc, r, 0))
-		}
-	}
 	CMPB(first.Addr, Imm(0))
 	JEQ(LabelRef("resume"))
 	eachAcc(acc, func(r, v int) { VXORPS(acc[r][v], acc[r][v], acc[r][v]) })
@@ -111,6 +106,9 @@ func kernelTile(g kernelRegs, rows, panels int) {
 	Label("resume")
 	eachAcc(acc, func(r, v int) { VMOVUPS(rowRef(g.c, c3, g.ldc, r, 32*v), acc[r][v]) })
 	Label("start")
+	if rows == 6 {
+		prefetchNextTile(g, c3)
+	}
 	kernelLoop(g, acc, panels)
 	eachAcc(acc, func(r, v int) { VMOVUPS(acc[r][v], rowRef(g.c, c3, g.ldc, r, 32*v)) })
 	if rows == 6 {
@@ -120,6 +118,19 @@ func kernelTile(g kernelRegs, rows, panels int) {
 		LEAQ(Mem{Base: g.a, Index: ts, Scale: 4}, g.a)
 		DECQ(tiles)
 		JNE(LabelRef("tile"))
+	}
+}
+
+// prefetchNextTile fetches the next six rows of c: a pass that resumes would wait for them with nothing else to do.
+func prefetchNextTile(g kernelRegs, c3 Register) {
+	n0, n3 := GP64(), GP64()
+	LEAQ(Mem{Base: c3, Index: g.ldc, Scale: 2}, n0)
+	ADDQ(g.ldc, n0)
+	LEAQ(Mem{Base: g.ldc, Index: g.ldc, Scale: 2}, n3)
+	ADDQ(n0, n3)
+	for r := range 6 {
+		PREFETCHT0(rowRef(n0, n3, g.ldc, r, 0))
+		PREFETCHT0(rowRef(n0, n3, g.ldc, r, 63))
 	}
 }
 
@@ -192,6 +203,21 @@ func kernelStep(acc [][]VecVirtual, a0, a3, rs Register, at func(v int) Mem) {
 		VBROADCASTSS(Mem{Base: a0}, x)
 		for v := range acc[0] {
 			VFMADD231PS(at(v), x, acc[0][v])
+		}
+		return
+	}
+	if len(acc[0]) > 2 { // more vectors of b than of a: hold a's, there are sixteen registers
+		xs := make([]VecVirtual, len(acc))
+		for r := range xs {
+			xs[r] = YMM()
+			VBROADCASTSS(rowRef(a0, a3, rs, r, 0), xs[r])
+		}
+		for v := range acc[0] {
+			b := YMM()
+			VMOVUPS(at(v), b)
+			for r := range acc {
+				VFMADD231PS(b, xs[r], acc[r][v])
+			}
 		}
 		return
 	}

@@ -69,6 +69,21 @@ func quantization() {
 	}}.emit()
 	quantize()
 	blockOffsets()
+	quantizeToken()
+}
+
+var order *op.Mem
+
+// packOrder is the permutation of dwords that undoes the lanes of VPACKSSDW and VPACKSSWB.
+func packOrder() op.Mem {
+	if order == nil {
+		m := b.GLOBL("order", attr.RODATA|attr.NOPTR)
+		for i, v := range []uint32{0, 4, 1, 5, 2, 6, 3, 7} {
+			b.DATA(4*i, op.U32(v))
+		}
+		order = &m
+	}
+	return *order
 }
 
 // quantize turns 32 floats into 32 bytes at a time; then 8, then 1 to 7.
@@ -80,11 +95,7 @@ func quantize() {
 	n := b.Load(b.Param("q").Len(), b.GP64()).(reg.GPVirtual)
 	scale := scalar("scale")
 	order := b.YMM()
-	perm := b.GLOBL("order", attr.RODATA|attr.NOPTR)
-	for i, v := range []uint32{0, 4, 1, 5, 2, 6, 3, 7} {
-		b.DATA(4*i, op.U32(v))
-	}
-	b.VMOVDQU(perm, order)
+	b.VMOVDQU(packOrder(), order)
 	// VMAXPS returns its second operand when the first is NaN, so -128, which
 	// the conversion makes of NaN, cannot occur; VPACKSSWB caps at 127.
 	convert := func(v vec) vec {
@@ -108,7 +119,7 @@ func quantize() {
 	b.VPACKSSWB(v[2], v[0], v[0])
 	b.VPERMD(v[0], order, v[0])
 	b.VMOVDQU(v[0], op.Mem{Base: q})
-	b.ADDQ(op.Imm(128), x)
+	b.ADDQ(op.U32(128), x)
 	b.ADDQ(op.U8(32), q)
 	b.SUBQ(op.U8(32), n)
 	b.JMP(op.LabelRef("block"))

@@ -67,7 +67,7 @@ func (g *Gemm) kc() int {
 		return g.K
 	}
 	passes := max(1, ceilDiv(g.K, blockK))
-	return ceilDiv(g.K, passes)
+	return min(g.K, roundUp(ceilDiv(g.K, passes), 8))
 }
 
 // blocks is the size of a work item: rows (a multiple of a tile, or all) and panels.

@@ -103,3 +103,62 @@ func benchGemm(b *testing.B, g Gemm) {
 	b.ReportMetric(slices.Max(two), "best-two-threads")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkAttention reports the rates of the forward and the backward pass, counting the causal half only: 4 operations
+// for each column seen, each of D, going forward, and 10 (five products) going back.
+func BenchmarkAttention(b *testing.B) {
+	for _, a := range []Attention{
+		{B: 8, T: 256, S: 256, H: 8, KV: 8, D: 32},
+		{B: 8, T: 256, S: 256, H: 8, KV: 2, D: 32},
+		{B: 16, T: 256, S: 256, H: 4, KV: 4, D: 64},
+		{B: 16, T: 256, S: 256, H: 4, KV: 2, D: 64},
+		{B: 1, T: 2048, S: 2048, H: 4, KV: 4, D: 128},
+		{B: 1, T: 1, S: 512, H: 12, KV: 4, D: 64},
+	} {
+		b.Run(fmt.Sprintf("B%dT%dS%dH%dKV%dD%d", a.B, a.T, a.S, a.H, a.KV, a.D), func(b *testing.B) { benchAttention(b, a) })
+	}
+}
+
+func benchAttention(b *testing.B, a Attention) {
+	a.Workers = 2
+	o := newAttnOperands(rand.New(rand.NewPCG(1, 1)), a, a.S-a.T)
+	buf := func(n int) []float32 { return make([]float32, n) }
+	forward := a.Phases(o.q, o.k, o.v, o.pos, buf(len(o.q)), make([]byte, a.ScratchBytes()))
+	back := a.GradPhases(o.q, o.k, o.v, o.pos, o.dout, buf(len(o.q)), buf(len(o.k)), buf(len(o.k)), make([]byte, a.GradScratchBytes()))
+	columns := float64(a.T)*float64(a.S-a.T) + float64(a.T)*float64(a.T+1)/2
+	flops := 4 * columns * float64(a.D*a.H*a.B)
+	reps := int(1 + 1e8/flops)
+	var peak, fwd, bwd, share, shareBack, two, twoBack []float64
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	timed := func(p []Phase) (cpu, one, both time.Duration) {
+		start := threadTime()
+		for range reps {
+			one += timePhases(p, 1)
+		}
+		cpu = threadTime() - start
+		for range reps {
+			both += timePhases(p, 2)
+		}
+		return cpu, one, both
+	}
+	for b.Loop() {
+		for range 7 {
+			p := peakRate()
+			cpu, one, both := timed(forward)
+			cpuBack, oneBack, bothBack := timed(back)
+			p = (p + peakRate()) / 2
+			f, g := flops*float64(reps)/float64(cpu), 2.5*flops*float64(reps)/float64(cpuBack)
+			peak, fwd, bwd = append(peak, p), append(fwd, f), append(bwd, g)
+			share, shareBack = append(share, f/p), append(shareBack, g/p)
+			two, twoBack = append(two, float64(one)/float64(both)), append(twoBack, float64(oneBack)/float64(bothBack))
+		}
+	}
+	b.ReportMetric(median(fwd), "GFLOP/s")
+	b.ReportMetric(median(bwd), "back-GFLOP/s")
+	b.ReportMetric(median(share), "of-peak")
+	b.ReportMetric(median(shareBack), "back-of-peak")
+	b.ReportMetric(slices.Max(two), "best-two-threads")
+	b.ReportMetric(slices.Max(twoBack), "back-best-two-threads")
+	b.ReportMetric(0, "ns/op")
+}

@@ -105,3 +105,7 @@ func fakeQuantVec(dst, x []float32, scale float32) { fakeQuantRef(dst, x, scale)
 func quantizeVec(q []int8, x []float32, scale float32) { quantizeRef(q, x, scale) }
 
 func blockOffsetsVec(dst []int32, q []int8, block int) { blockOffsetsRef(dst, q, block) }
+
+func quantizeTokenVec(q []int8, offsets []int32, x []float32) float32 {
+	return quantizeTokenRef(q, offsets, x)
+}

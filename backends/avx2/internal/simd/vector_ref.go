@@ -177,3 +177,14 @@ func blockOffsetsRef(dst []int32, q []int8, block int) {
 		dst[i] = int32(uint16(-sum))
 	}
 }
+
+// quantizeTokenRef is QuantizeRow and blockOffsetsRef for blocks of 128 columns.
+func quantizeTokenRef(q []int8, offsets []int32, x []float32) float32 {
+	scale := max(absMaxRef(x), 1e-8) / 127
+	if scale-scale != 0 {
+		return 0
+	}
+	quantizeRef(q, x, scale)
+	blockOffsetsRef(offsets, q, 128)
+	return scale
+}

@@ -42,7 +42,7 @@ func checkGradient(t *testing.T, what string, f func(x []float64) []float64, x, 
 		at[i] = keep - h
 		lo := value()
 		at[i] = keep
-		near(t, what, dx[i], (hi-lo)/(2*h), 3e-5*(1+math.Abs(hi-lo)/(2*h)))
+		within(t, what, dx[i], (hi-lo)/(2*h), 3e-5*(1+math.Abs(hi-lo)/(2*h)))
 	}
 }
 
@@ -58,8 +58,8 @@ func TestSwiGLUAndItsGradient(t *testing.T) {
 		SwiGLU(y, gate, up)
 		SwiGLUGrad(dgate, dup, gate, up, dy)
 		for i := range y {
-			near(t, "swiglu", y[i], silu(float64(gate[i]))*float64(up[i]), 1e-6)
-			near(t, "dup", dup[i], silu(float64(gate[i]))*float64(dy[i]), 1e-6)
+			within(t, "swiglu", y[i], silu(float64(gate[i]))*float64(up[i]), 1e-6)
+			within(t, "dup", dup[i], silu(float64(gate[i]))*float64(dy[i]), 1e-6)
 		}
 		checkGradient(t, "dgate", func(g []float64) []float64 {
 			out := make([]float64, n)
@@ -99,7 +99,7 @@ func TestRMSNormAndItsGradients(t *testing.T) {
 			y, dx := make([]float32, n), make([]float32, n)
 			rstd := RMSNormRow(y, x, gain, eps)
 			for i, v := range norm(wide(x)) {
-				near(t, "rmsnorm", y[i], v, 1e-6*(1+math.Abs(v)))
+				within(t, "rmsnorm", y[i], v, 1e-6*(1+math.Abs(v)))
 			}
 			if got := RMSNormGradRow(dx, x, gain, dy, eps); got != rstd {
 				t.Errorf("gradient's rstd is %g, forward's %g", got, rstd)
@@ -110,7 +110,7 @@ func TestRMSNormAndItsGradients(t *testing.T) {
 		dw := append([]float32(nil), ones...)
 		RMSNormGainGradRow(dw, x, dy, rstd)
 		for i := range dw {
-			near(t, "rmsnorm dw", dw[i], 1+float64(rstd)*float64(dy[i])*float64(x[i]), 1e-5)
+			within(t, "rmsnorm dw", dw[i], 1+float64(rstd)*float64(dy[i])*float64(x[i]), 1e-5)
 		}
 	}
 }
@@ -141,14 +141,14 @@ func TestSoftmaxCrossEntropyAndTheirGradients(t *testing.T) {
 		y := make([]float32, n)
 		SoftmaxRow(y, x)
 		for i := range y {
-			near(t, "softmax", y[i], p[i], 1e-5*p[i]+1e-10)
+			within(t, "softmax", y[i], p[i], 1e-5*p[i]+1e-10)
 		}
-		near(t, "logsumexp", LogSumExpRow(x), lse, 1e-5)
+		within(t, "logsumexp", LogSumExpRow(x), lse, 1e-5)
 		target := n / 2
 		CrossEntropyGradRow(y, x, LogSumExpRow(x), target, 0.25)
 		p[target]--
 		for i := range y {
-			near(t, "cross-entropy", y[i], 0.25*p[i], 1e-5*math.Abs(p[i])+1e-7)
+			within(t, "cross-entropy", y[i], 0.25*p[i], 1e-5*math.Abs(p[i])+1e-7)
 		}
 		if n > 100 {
 			continue
@@ -192,14 +192,14 @@ func TestRoPEEqualsItsReferenceLoopAndTurnsBack(t *testing.T) {
 		RoPERow(out.x, x.x, cos, sin)
 		compare(t, "rope", [][]float32{out.x}, [][]float32{want})
 		for i := range cos {
-			near(t, "rope", out.x[2*i], float64(x.x[2*i])*float64(cos[i])-float64(x.x[2*i+1])*float64(sin[i]), 1e-5)
-			near(t, "rope", out.x[2*i+1], float64(x.x[2*i])*float64(sin[i])+float64(x.x[2*i+1])*float64(cos[i]), 1e-5)
+			within(t, "rope", out.x[2*i], float64(x.x[2*i])*float64(cos[i])-float64(x.x[2*i+1])*float64(sin[i]), 1e-5)
+			within(t, "rope", out.x[2*i+1], float64(x.x[2*i])*float64(sin[i])+float64(x.x[2*i+1])*float64(cos[i]), 1e-5)
 		}
 		ropeInverseRef(want, out.x, cos, sin)
 		RoPEInverseRow(out.x, out.x, cos, sin)
 		compare(t, "inverse rope", [][]float32{out.x}, [][]float32{want})
 		for i := range out.x {
-			near(t, "there and back", out.x[i], float64(x.x[i]), 2e-5)
+			within(t, "there and back", out.x[i], float64(x.x[i]), 2e-5)
 		}
 		x.check(t, "rope")
 		out.check(t, "rope")

@@ -264,3 +264,9 @@ func quantizeVec(q []int8, x []float32, scale float32)
 //
 //go:noescape
 func blockOffsetsVec(dst []int32, q []int8, block int)
+
+// quantizeTokenVec is quantizeTokenRef; len(x) is a positive multiple of 128.
+// It returns 0, having done nothing, if an element is infinite or NaN.
+//
+//go:noescape
+func quantizeTokenVec(q []int8, offsets []int32, x []float32) float32

@@ -68,7 +68,7 @@ type routine struct {
 	got, want      func(out, in [][]float32, c []float32)
 }
 
-func unary(name string, got, want func(dst, x []float32)) routine {
+func unaryRoutine(name string, got, want func(dst, x []float32)) routine {
 	return routine{
 		name, 1, 1, 0,
 		func(o, i [][]float32, _ []float32) { got(o[0], i[0]) },
@@ -76,7 +76,7 @@ func unary(name string, got, want func(dst, x []float32)) routine {
 	}
 }
 
-func binary(name string, got, want func(dst, x, y []float32)) routine {
+func binaryRoutine(name string, got, want func(dst, x, y []float32)) routine {
 	return routine{
 		name, 1, 2, 0,
 		func(o, i [][]float32, _ []float32) { got(o[0], i[0], i[1]) },
@@ -94,10 +94,10 @@ func scalarRoutine(name string, got, want func(dst, x []float32, c float32)) rou
 
 func routines() []routine {
 	return []routine{
-		binary("add", Add, addRef), binary("sub", Sub, subRef), binary("mul", Mul, mulRef), binary("div", Div, divRef),
-		binary("max", Max, maxRef), binary("min", Min, minRef),
-		unary("neg", Neg, negRef), unary("abs", Abs, absRef), unary("sqrt", Sqrt, sqrtRef), unary("rsqrt", Rsqrt, rsqrtRef),
-		unary("round", Round, roundRef), unary("exp", Exp, expVecRef), unary("log", Log, logVecRef), unary("sigmoid", Sigmoid, sigmoidVecRef),
+		binaryRoutine("add", Add, addRef), binaryRoutine("sub", Sub, subRef), binaryRoutine("mul", Mul, mulRef), binaryRoutine("div", Div, divRef),
+		binaryRoutine("max", Max, maxRef), binaryRoutine("min", Min, minRef),
+		unaryRoutine("neg", Neg, negRef), unaryRoutine("abs", Abs, absRef), unaryRoutine("sqrt", Sqrt, sqrtRef), unaryRoutine("rsqrt", Rsqrt, rsqrtRef),
+		unaryRoutine("round", Round, roundRef), unaryRoutine("exp", Exp, expVecRef), unaryRoutine("log", Log, logVecRef), unaryRoutine("sigmoid", Sigmoid, sigmoidVecRef),
 		scalarRoutine("addS", AddS, addSRef), scalarRoutine("mulS", MulS, mulSRef), scalarRoutine("divS", DivS, divSRef),
 		scalarRoutine("subS", SubS, func(d, x []float32, c float32) { addSRef(d, x, -c) }),
 		scalarRoutine("rsubS", RSubS, rsubSRef), scalarRoutine("rdivS", RDivS, rdivSRef),
@@ -113,7 +113,7 @@ func routines() []routine {
 			func(o, i [][]float32, c []float32) { ExpScale(o[0], i[0], c[0], c[1]) },
 			func(o, i [][]float32, c []float32) { expScaleRef(o[0], i[0], c[0], c[1]) },
 		},
-		binary("swiglu", SwiGLU, swigluRef),
+		binaryRoutine("swiglu", SwiGLU, swigluRef),
 		{
 			"swigluGrad", 2, 3, 0,
 			func(o, i [][]float32, _ []float32) { SwiGLUGrad(o[0], o[1], i[0], i[1], i[2]) },
@@ -260,13 +260,13 @@ func TestSumsAreNearTheFloat64Sums(t *testing.T) {
 			squares += float64(v) * float64(v)
 			dot += float64(v) * float64(y[i])
 		}
-		near(t, "sum", Sum(x), sum, 3e-6*abs)
-		near(t, "squares", SumSquares(x), squares, 1e-5*squares)
-		near(t, "dot", Dot(x, y), dot, 1e-5*squares)
+		within(t, "sum", Sum(x), sum, 3e-6*abs)
+		within(t, "squares", SumSquares(x), squares, 1e-5*squares)
+		within(t, "dot", Dot(x, y), dot, 1e-5*squares)
 	}
 }
 
-func near(t *testing.T, what string, got float32, want, tol float64) {
+func within(t *testing.T, what string, got float32, want, tol float64) {
 	t.Helper()
 	if d := math.Abs(float64(got) - want); !(d <= tol) {
 		t.Errorf("%s: got %g, want %g (off by %.3g, allowed %.3g)", what, got, want, d, tol)

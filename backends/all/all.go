@@ -1,0 +1,4 @@
+// Package all registers every backend that lives in the main program.
+package all
+
+import _ "github.com/ternlm/tern/backends/scalar" // the reference

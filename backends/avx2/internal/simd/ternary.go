@@ -1,0 +1,172 @@
+package simd
+
+import "unsafe"
+
+// RowBlock is the number of rows the ternary kernels work on together; a packed matrix is padded to a multiple of it.
+const RowBlock = 16
+
+const (
+	// maxSteps is the widest block in steps of 16 columns: the 16-bit sums are proven for 128.
+	maxSteps = 8
+	// panelTokens is the number of tokens one unpacked panel serves before it is unpacked again.
+	panelTokens = 96
+	// panelColumns bounds an unpacked panel: 16 rows of it stay in the first-level cache.
+	panelColumns = 1024
+	// panelFrom is the number of tokens from which unpacking to bytes pays.
+	panelFrom = 1000
+	// cacheBytes is a matrix size beyond which the one-token kernel prefetches.
+	cacheBytes = 768 << 10
+	// weightBytes is the part of a matrix that a few tokens pass over together.
+	weightBytes = 256 << 10
+)
+
+// Ternary describes a matrix [M, K] of levels -1, 0, 1 with one float32 scale for each Group columns of a row. The
+// product with a token's int8 activations q and their scale a is, for row r,
+//
+//	acc = 0; for g ascending: acc = fma(float32(sum of level*q over the group), scale[r,g], acc); y[r] = acc*a
+//
+// and every kernel gives just these bits, for one token as for many.
+//
+// Source layout: codes [M, K/4] bytes, four two-bit codes (level+1) a byte, low bits first; scales [M, K/Group].
+// Packed layout (R16): blocks of 16 rows and 16*steps columns, row blocks outermost; a block is 64*steps bytes of codes
+// and 16 float32 scales. A dword of codes is one row; its byte c holds columns c, 4+c, 8+c and 12+c, low bits first.
+type Ternary struct {
+	M, K, Group   int
+	steps         int // 16-column steps in a block
+	groups, per   int // groups in a row, blocks in a group
+	blockBytes    int
+	rowBlockBytes int
+}
+
+// NewTernary describes a matrix of m rows and k columns; ok is false unless group is a multiple of 32 that divides k.
+func NewTernary(m, k, group int) (t Ternary, ok bool) {
+	if m < 0 || k <= 0 || group <= 0 || group%32 != 0 || k%group != 0 {
+		return Ternary{}, false
+	}
+	steps := maxSteps
+	for group/16%steps != 0 {
+		steps--
+	}
+	t = Ternary{M: m, K: k, Group: group, steps: steps, groups: k / group, per: group / 16 / steps}
+	t.blockBytes = 64*steps + 64
+	t.rowBlockBytes = t.groups * t.per * t.blockBytes
+	return t, true
+}
+
+// RowBlocks is the number of row blocks: the items over which packing and multiplying may be split.
+func (t *Ternary) RowBlocks() int { return (t.M + RowBlock - 1) / RowBlock }
+
+// PackedBytes is the size of the packed matrix.
+func (t *Ternary) PackedBytes() int { return t.RowBlocks() * t.rowBlockBytes }
+
+func (t *Ternary) blocks() int { return t.groups * t.per }
+
+// Repack writes row blocks lo to hi of the packed matrix dst from the source layout. Rows beyond M become zeros.
+func (t *Ternary) Repack(dst, codes []byte, scales []float32, lo, hi int) {
+	for rb := lo; rb < hi; rb++ {
+		block := dst[rb*t.rowBlockBytes : (rb+1)*t.rowBlockBytes]
+		for r := range RowBlock {
+			if row := rb*RowBlock + r; row < t.M {
+				t.repackRow(block[4*r:], codes[row*(t.K/4):(row+1)*(t.K/4)], scales[row*t.groups:(row+1)*t.groups])
+			} else {
+				t.clearRow(block[4*r:])
+			}
+		}
+	}
+}
+
+// repackRow writes one row; dst starts at its first dword, successive dwords being 64 bytes apart.
+func (t *Ternary) repackRow(dst, codes []byte, scales []float32) {
+	at, step := 0, 0
+	for i := 0; i < len(codes); i += 4 {
+		storeDword(dst[at:], transposeFields(loadDword(codes[i:])))
+		at += 64
+		if step++; step == t.steps {
+			group := (i + 4) / 4 * 16
+			storeFloat(dst[at:], scales[(group-1)/t.Group])
+			at += 64
+			step = 0
+		}
+	}
+}
+
+// clearRow makes a row of zero levels.
+func (t *Ternary) clearRow(dst []byte) {
+	at := 0
+	for range t.blocks() {
+		for range t.steps {
+			storeDword(dst[at:], 0x55555555)
+			at += 64
+		}
+		storeDword(dst[at:], 0)
+		at += 64
+	}
+}
+
+// transposeFields turns four bytes of four successive codes into a dword whose byte c has column 4f+c in field f: a 4x4
+// transpose of two-bit fields in two exchanges, and its own inverse.
+func transposeFields(x uint32) uint32 {
+	t := (x ^ x>>6) & 0x00cc00cc
+	x ^= t ^ t<<6
+	t = (x ^ x>>12) & 0x0000f0f0
+	return x ^ t ^ t<<12
+}
+
+// DequantRows writes rows lo to hi of the source layout as float32: dst is [hi-lo, K].
+func (t *Ternary) DequantRows(dst []float32, codes []byte, scales []float32, lo, hi int) {
+	for row := lo; row < hi; row++ {
+		for g := range t.groups {
+			at := row*t.K + g*t.Group
+			out := (row-lo)*t.K + g*t.Group
+			dequantVec(dst[out:out+t.Group], codes[at/4:(at+t.Group)/4], scales[row*t.groups+g])
+		}
+	}
+}
+
+// Tokens are quantized activations: Q is [n, StrideQ] of which K columns count, Offsets [n, StrideOffsets], Scales [n].
+type Tokens struct {
+	Q             []int8
+	Offsets       []int32
+	Scales        []float32
+	StrideQ       int
+	StrideOffsets int
+}
+
+// strides of a token. Rows of a power of two would fall on the same sets of the first-level cache, hence the pad.
+func (t *Ternary) tokenStrides() (q, offsets int) { return roundUp(t.K, 64) + 64, roundUp(t.blocks(), 16) }
+
+// TokenBytes is the size of the memory that n quantized tokens need.
+func (t *Ternary) TokenBytes(n int) int {
+	q, offsets := t.tokenStrides()
+	return n*(q+4*offsets) + 4*n
+}
+
+// Tokens lays n tokens out in area, TokenBytes(n) bytes aligned for float32.
+func (t *Ternary) Tokens(area []byte, n int) Tokens {
+	q, offsets := t.tokenStrides()
+	area = area[:t.TokenBytes(n)]
+	if n == 0 {
+		return Tokens{StrideQ: q, StrideOffsets: offsets}
+	}
+	base := unsafe.Pointer(unsafe.SliceData(area))
+	return Tokens{
+		Q:             unsafe.Slice((*int8)(base), n*q),
+		Offsets:       unsafe.Slice((*int32)(unsafe.Add(base, n*q)), n*offsets),
+		Scales:        unsafe.Slice((*float32)(unsafe.Add(base, n*q+4*n*offsets)), n),
+		StrideQ:       q,
+		StrideOffsets: offsets,
+	}
+}
+
+// Quantize sets token i of k from its K activations x, as QuantizeRow does.
+func (t *Ternary) Quantize(k *Tokens, i int, x []float32) {
+	x = x[:t.K]
+	q, offsets := k.Q[i*k.StrideQ:][:t.K], k.Offsets[i*k.StrideOffsets:][:t.blocks()]
+	if t.steps == maxSteps {
+		if k.Scales[i] = quantizeTokenVec(q, offsets, x); k.Scales[i] != 0 {
+			return
+		}
+	}
+	k.Scales[i] = QuantizeRow(q, x)
+	blockOffsetsVec(offsets, q, 16*t.steps)
+}

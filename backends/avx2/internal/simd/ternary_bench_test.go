@@ -1,0 +1,105 @@
+package simd
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// gops reports giga-operations a second (2*M*K*tokens, the activations' quantization included) and the share of the
+// limit, which is measured between the timed pieces. Both are those of the fastest piece of about 0.1 ms: on a busy
+// machine the others measure the neighbors.
+func gops(b *testing.B, x *matrix, n int, run func()) {
+	b.Helper()
+	const peakIters = 40000
+	ops := 2 * float64(x.t.M) * float64(x.t.K) * float64(n)
+	inner := max(1, int(2e7/ops))
+	best, limit := time.Hour, time.Hour
+	run()
+	for b.Loop() {
+		start := time.Now()
+		for range inner {
+			run()
+		}
+		best = min(best, time.Since(start))
+		start = time.Now()
+		MultiplyAddPeak(peakIters)
+		limit = min(limit, time.Since(start))
+	}
+	rate, peak := ops*float64(inner)/best.Seconds()/1e9, 768*peakIters/limit.Seconds()/1e9
+	b.ReportMetric(rate, "GOPS")
+	b.ReportMetric(rate/peak, "of-peak")
+	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkTernary(b *testing.B) {
+	needVectors(b)
+	for _, n := range []int{1, 2, 3, 4, 8, 16, 32, 96} {
+		for _, size := range []int{128, 256, 512, 1024, 2048, 4096} {
+			b.Run(fmt.Sprintf("tokens=%d/%dx%d", n, size, size), func(b *testing.B) { benchMatMul(b, size, size, 128, n) })
+		}
+	}
+	b.Run("tokens=1/4096x4096,group=row", func(b *testing.B) { benchMatMul(b, 4096, 4096, 4096, 1) })
+	b.Run("tokens=1/4096x4096,group=64", func(b *testing.B) { benchMatMul(b, 4096, 4096, 64, 1) })
+}
+
+func benchMatMul(b *testing.B, m, k, group, n int) {
+	r := rand.New(rand.NewPCG(31, 1))
+	x := newMatrix(b, r, m, k, group)
+	rows := random(r, n*k)
+	tok := x.t.Tokens(make([]byte, x.t.TokenBytes(n)), n)
+	y, scratch := make([]float32, m*n), make([]byte, ScratchBytes)
+	gops(b, x, n, func() {
+		for i := range n {
+			x.t.Quantize(&tok, i, rows[i*k:(i+1)*k])
+		}
+		x.t.MatMul(y, m, x.packed, &tok, 0, x.t.RowBlocks(), 0, n, scratch)
+	})
+}
+
+func BenchmarkTernaryScalarLoop(b *testing.B) {
+	r := rand.New(rand.NewPCG(32, 1))
+	for _, size := range []int{128, 1024} {
+		x := newMatrix(b, r, size, size, 128)
+		k := x.tokens(r, 1)
+		y := make([]float32, size)
+		b.Run(fmt.Sprintf("%dx%d", size, size), func(b *testing.B) {
+			gops(b, x, 1, func() {
+				for row := range y {
+					codes, scales := x.row(row)
+					y[row] = ternaryRef(codes, scales, 128, k.Q, k.Scales[0])
+				}
+			})
+		})
+	}
+}
+
+// fastest reports the time of run in the fastest of many pieces.
+func fastest(b *testing.B, run func()) {
+	b.Helper()
+	const inner = 500
+	best := time.Hour
+	for b.Loop() {
+		start := time.Now()
+		for range inner {
+			run()
+		}
+		best = min(best, time.Since(start))
+	}
+	b.ReportMetric(float64(best.Nanoseconds())/inner, "best-ns")
+	b.ReportMetric(0, "ns/op")
+}
+
+func BenchmarkQuantize(b *testing.B) {
+	needVectors(b)
+	r := rand.New(rand.NewPCG(33, 1))
+	for _, k := range []int{128, 4096} {
+		t, _ := NewTernary(16, k, 128)
+		tok := t.Tokens(make([]byte, t.TokenBytes(1)), 1)
+		row := random(r, k)
+		b.Run(fmt.Sprint(k), func(b *testing.B) {
+			fastest(b, func() { t.Quantize(&tok, 0, row) })
+		})
+	}
+}

@@ -1,0 +1,306 @@
+package simd
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// matrix is a random ternary matrix in both layouts.
+type matrix struct {
+	t      Ternary
+	codes  []byte
+	scales []float32
+	packed []byte
+}
+
+func newMatrix(tb testing.TB, r *rand.Rand, m, k, group int) *matrix {
+	tb.Helper()
+	t, ok := NewTernary(m, k, group)
+	if !ok {
+		tb.Fatalf("no kernel for %dx%d in groups of %d", m, k, group)
+	}
+	x := &matrix{t: t, codes: make([]byte, m*k/4), scales: make([]float32, m*k/group)}
+	for i := range x.codes {
+		for f := range 4 {
+			x.codes[i] |= byte(r.IntN(3)) << (2 * f)
+		}
+	}
+	for i := range x.scales {
+		x.scales[i] = float32(r.NormFloat64())
+	}
+	x.pack()
+	return x
+}
+
+func (x *matrix) pack() {
+	x.packed = slices.Repeat([]byte{0xaa}, x.t.PackedBytes())
+	half := x.t.RowBlocks() / 2
+	x.t.Repack(x.packed, x.codes, x.scales, half, x.t.RowBlocks())
+	x.t.Repack(x.packed, x.codes, x.scales, 0, half)
+}
+
+func (x *matrix) row(r int) (codes []byte, scales []float32) {
+	per := x.t.K / x.t.Group
+	return x.codes[r*x.t.K/4 : (r+1)*x.t.K/4], x.scales[r*per : (r+1)*per]
+}
+
+// tokens quantizes n random rows; the second is all +-1 and the third all ones, which give the extreme sums.
+func (x *matrix) tokens(r *rand.Rand, n int) *Tokens {
+	k := x.t.Tokens(make([]byte, x.t.TokenBytes(n)), n)
+	row := make([]float32, x.t.K)
+	for i := range n {
+		for j := range row {
+			switch i {
+			case 1:
+				row[j] = float32(1 - 2*(j&1))
+			case 2:
+				row[j] = 1
+			default:
+				row[j] = float32(r.NormFloat64())
+			}
+		}
+		x.t.Quantize(&k, i, row)
+	}
+	return &k
+}
+
+// check multiplies tokens lo to hi by the given row blocks and compares every bit with the definition, and what is
+// around the result with what it was.
+func (x *matrix) check(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
+	t.Helper()
+	n, ld := len(k.Scales), x.t.M+3
+	y := make([]float32, n*ld)
+	for i := range y {
+		y[i] = fence
+	}
+	x.t.MatMul(y, ld, x.packed, k, rowLo, rowHi, lo, hi, make([]byte, ScratchBytes))
+	for i := range n {
+		for r := range ld {
+			want := fence
+			if i >= lo && i < hi && r >= rowLo*RowBlock && r < min(rowHi*RowBlock, x.t.M) {
+				codes, scales := x.row(r)
+				want = ternaryRef(codes, scales, x.t.Group, k.Q[i*k.StrideQ:], k.Scales[i])
+			}
+			if got := y[i*ld+r]; !same(got, want) {
+				t.Fatalf("%dx%d group %d, tokens %d-%d, row blocks %d-%d: token %d row %d is %x, want %x", x.t.M, x.t.K, x.t.Group, lo, hi, rowLo, rowHi, i, r, got, want)
+			}
+		}
+	}
+}
+
+func TestTernaryMatMulEqualsItsDefinition(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(21, 1))
+	for _, s := range []struct{ m, k, group int }{
+		{1, 32, 32}, {16, 128, 128}, {17, 128, 128}, {15, 64, 64}, {40, 256, 128}, {33, 256, 256}, {48, 768, 768}, {20, 768, 128}, {50, 96, 96},
+		{31, 160, 160}, {16, 160, 32}, {19, 448, 224}, {18, 1184, 1184}, {16, 2304, 128}, {24, 2560, 512}, {16, 1920, 64}, {35, 1280, 640}, {16, 2080, 2080},
+	} {
+		x := newMatrix(t, r, s.m, s.k, s.group)
+		k := x.tokens(r, 14)
+		for n := range 14 {
+			x.check(t, k, 0, x.t.RowBlocks(), 0, n+1)
+		}
+		x.check(t, k, x.t.RowBlocks()/2, x.t.RowBlocks(), 3, 14)
+		x.check(t, k, 0, (x.t.RowBlocks()+1)/2, 2, 14)
+		x.check(t, k, 1, 1, 0, 14)
+	}
+}
+
+func TestTernaryMatMulOfManyTokensAndAnyRows(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(22, 1))
+	for m := 1; m < 36; m += 2 {
+		x := newMatrix(t, r, m, 128, []int{32, 64, 128}[m%3])
+		x.check(t, x.tokens(r, 12+m%7), 0, x.t.RowBlocks(), 0, 12+m%7)
+	}
+	x := newMatrix(t, r, 20, 1280, 128)
+	x.check(t, x.tokens(r, 2*panelTokens+7), 0, 2, 0, 2*panelTokens+7)
+	x = newMatrix(t, r, 20, 2560, 1280)
+	x.check(t, x.tokens(r, panelTokens+1), 0, 2, 0, panelTokens+1)
+}
+
+// The largest sums that 16 bits must hold: every level equal, every activation +-127.
+func TestTernaryExtremesDoNotOverflow(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(23, 1))
+	for _, group := range []int{128, 4096} {
+		for _, code := range []byte{0x00, 0x55, 0xaa} {
+			x := newMatrix(t, r, 16, 4096, group)
+			for i := range x.codes {
+				x.codes[i] = code
+			}
+			x.pack()
+			k := x.tokens(r, 13)
+			for i, sign := range []int8{127, -127} {
+				for j := range x.t.K {
+					k.Q[i*k.StrideQ+j] = sign
+				}
+				blockOffsetsVec(k.Offsets[i*k.StrideOffsets:][:x.t.blocks()], k.Q[i*k.StrideQ:][:x.t.K], 128)
+			}
+			for _, n := range []int{1, 2, 3, 4, 13} {
+				x.check(t, k, 0, 1, 0, n)
+			}
+			x.check(t, k, 0, 1, 1, 2)
+		}
+	}
+}
+
+func TestTernaryDefinitionIsNearFloat64(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(24, 1))
+	x := newMatrix(t, r, 16, 1024, 128)
+	row := random(r, 1024)
+	k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
+	x.t.Quantize(&k, 0, row)
+	y := make([]float32, 16)
+	x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1, nil)
+	w := make([]float32, 16*1024)
+	x.t.DequantRows(w, x.codes, x.scales, 0, 16)
+	for i := range y {
+		var want, bound float64
+		for j, v := range row {
+			want += float64(w[i*1024+j]) * float64(v)
+			bound += math.Abs(float64(w[i*1024+j])) * float64(k.Scales[0]) / 2
+		}
+		within(t, "product with unquantized activations", y[i], want, bound)
+	}
+}
+
+func TestQuantizedTokensHoldTheRowAndItsOffsets(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(25, 1))
+	for _, s := range []struct{ k, group int }{{32, 32}, {96, 96}, {768, 128}, {1184, 1184}} {
+		x := newMatrix(t, r, 1, s.k, s.group)
+		k := x.tokens(r, 4)
+		for i := range 4 {
+			want := make([]int32, x.t.blocks())
+			blockOffsetsRef(want, k.Q[i*k.StrideQ:], 16*x.t.steps)
+			if got := k.Offsets[i*k.StrideOffsets:][:len(want)]; !slices.Equal(got, want) {
+				t.Errorf("offsets of %d columns are %v, want %v", s.k, got, want)
+			}
+		}
+	}
+}
+
+// Quotients at, and a few units beside, the half integers, where an inexact division would round the other way.
+func TestQuantizedTokensRoundAsADivisionDoes(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(29, 1))
+	const n = 1024
+	q, want, offsets, x := make([]int8, n), make([]int8, n), make([]int32, n/128), make([]float32, n)
+	for range 2000 {
+		top := float32(math.Exp2(r.Float64()*60-30) * (1 + r.Float64()))
+		if r.IntN(10) == 0 {
+			top = []float32{1e-38, 1e-9, 3e38, math.MaxFloat32, 127, 254, math.SmallestNonzeroFloat32}[r.IntN(7)]
+		}
+		scale := max(top, 1e-8) / 127
+		for i := range x {
+			near := scale * (float32(r.IntN(254)-127) + 0.5)
+			x[i] = min(max(math.Float32frombits(math.Float32bits(near)+uint32(r.IntN(7))-3), -top), top)
+		}
+		x[r.IntN(n)] = -top
+		if got := quantizeTokenVec(q, offsets, x); got != scale {
+			t.Fatalf("scale is %g, want %g", got, scale)
+		}
+		quantizeRef(want, x, scale)
+		if !slices.Equal(q, want) {
+			for i := range q {
+				if q[i] != want[i] {
+					t.Fatalf("%x/%x gives %d, want %d", x[i], scale, q[i], want[i])
+				}
+			}
+		}
+	}
+}
+
+func TestTokensWithoutAFiniteScale(t *testing.T) {
+	needVectors(t)
+	x := newMatrix(t, rand.New(rand.NewPCG(30, 1)), 16, 128, 128)
+	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
+		row := make([]float32, 128)
+		row[3], row[100] = 1, float32(bad)
+		x.t.Quantize(&k, 0, row)
+		if s := k.Scales[0]; s-s == 0 {
+			t.Errorf("with %g the scale is %g", bad, s)
+		}
+		if slices.Contains(k.Q, -128) {
+			t.Errorf("with %g an activation is -128", bad)
+		}
+		x.check(t, &k, 0, 1, 0, 1)
+	}
+}
+
+func TestDequantRows(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(26, 1))
+	for _, s := range []struct{ m, k, group int }{{3, 32, 32}, {5, 96, 96}, {7, 768, 128}} {
+		x := newMatrix(t, r, s.m, s.k, s.group)
+		out := newFenced((s.m-1)*s.k, 3)
+		x.t.DequantRows(out.x, x.codes, x.scales, 1, s.m)
+		for row := 1; row < s.m; row++ {
+			codes, scales := x.row(row)
+			for c := range s.k {
+				want := (float32(codes[c/4]>>(2*(c%4))&3) - 1) * scales[c/s.group]
+				if got := out.x[(row-1)*s.k+c]; got != want {
+					t.Fatalf("row %d column %d is %g, want %g", row, c, got, want)
+				}
+			}
+		}
+		out.check(t, "dequantization")
+	}
+}
+
+func TestNewTernaryRefusesWhatTheKernelsCannotDo(t *testing.T) {
+	for _, s := range [][3]int{{16, 128, 0}, {16, 128, 48}, {16, 100, 100}, {16, 192, 128}, {16, 0, 32}, {-1, 128, 128}, {16, 128, -32}} {
+		if _, ok := NewTernary(s[0], s[1], s[2]); ok {
+			t.Errorf("%v was accepted", s)
+		}
+	}
+}
+
+func TestKernelsDoNotAllocate(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(27, 1))
+	x := newMatrix(t, r, 20, 256, 128)
+	k := x.tokens(r, 13)
+	y, row, scratch := make([]float32, 13*20), random(r, 256), make([]byte, ScratchBytes)
+	h := make([]uint16, 255)
+	if n := testing.AllocsPerRun(10, func() {
+		for _, n := range []int{1, 3, 13} {
+			x.t.MatMul(y, 20, x.packed, k, 0, 2, 0, n, scratch)
+		}
+		x.t.Quantize(k, 0, row)
+		SoftmaxRow(y[:20], row[:20])
+		F32ToF16(h, row[:255])
+		StreamWriteGrad(y[:16], y[16:24], y[24:28], y[28:30], row, row, row[:8], row, row, 2)
+	}); n != 0 {
+		t.Errorf("%g allocations", n)
+	}
+}
+
+// The tokens a caller may lay out by hand must not be read past K columns: a matrix of 32 columns next to fences.
+func TestTokensAreReadWithinTheirColumns(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(28, 1))
+	for _, k := range []int{32, 64, 160} {
+		x := newMatrix(t, r, 16, k, k)
+		q := x.tokens(r, 1)
+		first := make([]float32, 16)
+		x.t.MatMul(first, 16, x.packed, q, 0, 1, 0, 1, nil)
+		for i := x.t.K; i < len(q.Q); i++ {
+			q.Q[i] = -128
+		}
+		for i := x.t.blocks(); i < len(q.Offsets); i++ {
+			q.Offsets[i] = -1
+		}
+		second := make([]float32, 16)
+		x.t.MatMul(second, 16, x.packed, q, 0, 1, 0, 1, nil)
+		if fmt.Sprint(first) != fmt.Sprint(second) {
+			t.Errorf("%d columns: %v, then %v", k, first, second)
+		}
+	}
+}

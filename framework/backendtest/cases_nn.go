@@ -1,0 +1,193 @@
+package backendtest
+
+import (
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
+)
+
+func normSamples() []sample {
+	var out []sample
+	add := func(s sample, dims ...int) {
+		s.attr, s.in = graph.NormAttr{Eps: 1e-6}, []operand{f32(normal, dims...), f32(normal, dims[len(dims)-1])}
+		out = append(out, s)
+	}
+	for _, n := range tails {
+		add(sample{fd: n == 3}, 5, n)
+	}
+	add(sample{}, 33)
+	add(sample{fd: true}, 2, 2, 4)
+	add(sample{big: true}, 150, 129)
+	// A row of zeros must stay finite.
+	return append(out, sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(sparse(9), 5, 9), f32(normal, 9)}})
+}
+
+func swigluSamples() []sample {
+	out := []sample{{in: []operand{f32(normal, 3, 5), f32(normal, 3, 5)}, fd: true}, {in: []operand{f32(wide, 37, 1025), f32(normal, 37, 1025)}, big: true}}
+	for _, n := range tails {
+		out = append(out, sample{in: []operand{f32(normal, n), f32(normal, n)}}, sample{in: []operand{f32(wide, 5, n), f32(normal, 5, n)}})
+	}
+	return out
+}
+
+func softmaxSamples() []sample {
+	out := []sample{
+		{in: []operand{f32(normal, 3, 4)}, fd: true}, {in: []operand{f32(normal, 7)}, fd: true}, {in: []operand{f32(normal, 2, 3, 7)}},
+		{in: []operand{f32(listed(1000, -1000, 999, 1e-3), 2, 9)}}, {in: []operand{f32(wide, 150, 129)}, big: true},
+	}
+	for _, n := range tails {
+		out = append(out, sample{in: []operand{f32(wide, 5, n)}})
+	}
+	return out
+}
+
+func ropeSamples() []sample {
+	var out []sample
+	add := func(s sample, B, T, H, D int) {
+		s.attr, s.in = graph.RoPEAttr{Theta: 1e4}, []operand{f32(normal, B, T, H, D), i32(below(200), B)}
+		out = append(out, s)
+	}
+	add(sample{}, 1, 1, 1, 2)
+	add(sample{fd: true}, 2, 2, 2, 4)
+	add(sample{}, 1, 7, 2, 6)
+	add(sample{}, 2, 3, 1, 10)
+	add(sample{}, 3, 1, 4, 34)
+	add(sample{}, 1, 9, 3, 128)
+	add(sample{big: true}, 2, 33, 4, 64)
+	return out
+}
+
+func attentionSamples() []sample {
+	var out []sample
+	add := func(s sample, B, T, S, H, Hkv, D int) {
+		s.in = []operand{f32(normal, B, T, H, D), f32(normal, B, S, Hkv, D), f32(normal, B, S, Hkv, D), i32(below(S-T+1), B)}
+		out = append(out, s)
+	}
+	add(sample{}, 1, 1, 1, 1, 1, 2)
+	add(sample{fd: true}, 2, 2, 3, 2, 1, 2)
+	add(sample{fd: true}, 1, 3, 3, 2, 2, 2)
+	add(sample{}, 2, 3, 3, 2, 1, 8)
+	add(sample{}, 1, 5, 9, 4, 2, 7)
+	add(sample{}, 3, 7, 31, 3, 1, 12)
+	add(sample{}, 2, 1, 33, 4, 4, 16)
+	add(sample{}, 1, 9, 129, 4, 1, 32)
+	add(sample{}, 1, 31, 31, 1, 1, 64)
+	add(sample{}, 1, 8, 40, 2, 1, 80)
+	add(sample{big: true}, 2, 65, 65, 4, 2, 32)
+	return out
+}
+
+func lossSamples() []sample {
+	target := func(v int) operand { return i32(below(v), 5) }
+	out := []sample{
+		{in: []operand{f32(normal, 3, 5), i32(below(5), 3)}, fd: true},
+		{in: []operand{f32(normal, 4, 3), i32(listed(2, -1, 0, -1), 4)}, fd: true}, // a negative target is ignored
+		{in: []operand{f32(listed(1000, -1000, 0, 5, 7), 5, 33), i32(below(33), 5)}},
+		{in: []operand{f32(wide, 66, 1025), i32(below(1025), 66)}, big: true},
+	}
+	for _, n := range tails {
+		out = append(out, sample{in: []operand{f32(wide, 5, n), target(n)}})
+	}
+	return out
+}
+
+func int8Samples() []sample {
+	out := []sample{
+		{in: []operand{f32(normal, 7)}}, {in: []operand{f32(sparse(9), 6, 9)}},
+		// Ties at exact quotients: the absmax is 127, so the scale is about 1.
+		{in: []operand{f32(listed(127, -126, 3, 0, -127, 64), 2, 6)}},
+		{in: []operand{f32(normal, 150, 129)}, big: true},
+	}
+	for _, n := range tails {
+		out = append(out, sample{in: []operand{f32(normal, 5, n)}})
+	}
+	return out
+}
+
+// linearSamples are those of bitlinear, or, without the latent weight, of
+// codebookmatmul.
+func linearSamples(latent bool) []sample {
+	var out []sample
+	add := func(book, act int, s sample, n, m, k, rows, groups int) {
+		bk := books[book]
+		s.attr = graph.LinearAttr{Levels: bk.levels, ActBits: act}
+		s.in = []operand{f32(sparse(k), n, k), of(bk.d, below(len(bk.levels)), m, k), f32(small, rows, groups)}
+		if latent {
+			s.in = []operand{s.in[0], f32(normal, m, k), s.in[1], s.in[2]}
+		}
+		out = append(out, s)
+	}
+	for _, act := range []int{0, 8} {
+		for book := range books {
+			fd := act == 0 && book == 0 && !latent
+			add(book, act, sample{fd: fd}, 2, 3, 4, 3, 2)
+			add(book, act, sample{fd: fd}, 2, 2, 3, 1, 1)
+			add(book, act, sample{}, 1, 33, 128, 33, 1)
+			add(book, act, sample{}, 3, 5, 256, 5, 2)
+			add(book, act, sample{}, 9, 17, 96, 17, 3)
+			add(book, act, sample{}, 4, 7, 33, 7, 1)
+			add(book, act, sample{}, 5, 16, 127, 1, 1)
+			add(book, act, sample{}, 2, 31, 9, 31, 3)
+			add(book, act, sample{}, 33, 16, 384, 16, 3)
+		}
+		add(0, act, sample{big: true}, 65, 100, 256, 100, 2)
+	}
+	return out
+}
+
+func streamReadSamples() []sample {
+	var out []sample
+	for _, S := range []int{1, 2, 3, 4} {
+		out = append(out, sample{in: []operand{f32(normal, 2, S, 3), f32(normal, S)}, fd: true})
+		for _, C := range tails {
+			out = append(out, sample{in: []operand{f32(normal, 5, S, C), f32(normal, S)}})
+		}
+	}
+	return append(out, sample{in: []operand{f32(normal, 150, 2, 129), f32(normal, 2)}, big: true})
+}
+
+func streamWriteSamples() []sample {
+	var out []sample
+	add := func(s sample, N, S, C int) {
+		s.in = []operand{f32(normal, N, S, C), f32(normal, N, C), f32(normal, S, S), f32(normal, S)}
+		out = append(out, s)
+	}
+	for _, S := range []int{1, 2, 3, 4} {
+		add(sample{fd: true}, 2, S, 2)
+		for _, C := range tails {
+			add(sample{}, 5, S, C)
+		}
+	}
+	add(sample{big: true}, 150, 2, 129)
+	return out
+}
+
+func adamSamples() []sample {
+	attr := graph.AdamAttr{Beta1: 0.9, Beta2: 0.99, Eps: 1e-8, Decay: 0.1}
+	var out []sample
+	add := func(s sample, dims ...int) {
+		s.attr = attr
+		s.in = []operand{
+			f32(normal, dims...), f32(normal, dims...), f32(normal, dims...), f32(positive, dims...),
+			f32(listed(1e-2)), f32(listed(0.19)), f32(listed(0.0199)),
+		}
+		out = append(out, s)
+	}
+	for _, n := range tails {
+		add(sample{}, n)
+		add(sample{}, 5, n)
+	}
+	add(sample{big: true}, 41, 1025)
+	return out
+}
+
+// copies gives f32 operands that die at the op, and whether o is one.
+func copies(b *graph.Builder, x []graph.Value) []graph.Value {
+	y := make([]graph.Value, len(x))
+	for i, v := range x {
+		y[i] = v
+		if v.Type().DType == tensor.F32 {
+			y[i] = b.Scale(v, 1)
+		}
+	}
+	return y
+}

@@ -1,0 +1,55 @@
+package layers
+
+import (
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
+)
+
+// Cache says that keys and values are kept in the buffers cache.k and cache.v,
+// f32 [B,Rows,KVHeads,D], and that the run's first token is at Pos i32 [B].
+type Cache struct {
+	Rows int
+	Pos  graph.Value
+}
+
+// Attention is causal multi-head attention with rotary positions; fewer key
+// heads than query heads make it grouped-query attention (arXiv 2305.13245).
+type Attention struct {
+	Heads, KVHeads, HeadDim int
+	Theta                   float64 // base of the rotary frequencies
+	SubNorm                 bool    // RMSNorm before the output projection (SubLN, arXiv 2210.06423)
+	Eps                     float64
+	Linear                  Linear
+}
+
+// Apply maps x [B*T,C] to [B*T,C]; cache is nil when the whole sequence is
+// given at once. The weights are wq, wk, wv and wo.
+func (a Attention) Apply(b *graph.Builder, x graph.Value, batch, length int, cache *Cache) graph.Value {
+	heads := func(name string, n int) graph.Value {
+		return b.Reshape(a.Linear.Apply(b, name, x, n*a.HeadDim), batch, length, n, a.HeadDim)
+	}
+	q, k, v := heads("wq", a.Heads), heads("wk", a.KVHeads), heads("wv", a.KVHeads)
+	pos := b.Const(0, tensor.T(tensor.I32, batch))
+	if cache != nil {
+		pos = cache.Pos
+	}
+	q, k = b.RoPE(q, pos, a.Theta), b.RoPE(k, pos, a.Theta)
+	if cache != nil {
+		k, v = a.append(b, cache, "k", k), a.append(b, cache, "v", v)
+	}
+	y := b.Reshape(b.Attention(q, k, v, pos), batch*length, a.Heads*a.HeadDim)
+	if a.SubNorm {
+		y = Norm(b, "sub_norm", y, a.Eps)
+	}
+	return a.Linear.Apply(b, "wo", y, x.Dim(1))
+}
+
+// append writes the new rows into the cache and returns all of it.
+func (a Attention) append(b *graph.Builder, c *Cache, name string, rows graph.Value) (all graph.Value) {
+	b.In("cache", func() {
+		buf := b.Buffer(name, tensor.T(tensor.F32, rows.Dim(0), c.Rows, a.KVHeads, a.HeadDim))
+		all = b.UpdateAt(buf, rows, c.Pos, 1)
+		b.Update(buf, all)
+	})
+	return all
+}

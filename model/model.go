@@ -1,0 +1,114 @@
+package model
+
+import (
+	"fmt"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/layers"
+	"github.com/ternlm/tern/quant"
+	_ "github.com/ternlm/tern/residual" // the presets name them
+)
+
+// Model is a configuration with its quantizer and residual opened.
+type Model struct {
+	Config
+	quantizer framework.Quantizer
+	residual  framework.Residual
+}
+
+// New opens the parts that c names and checks that they fit.
+func New(c Config) (*Model, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	q, err := framework.Quantizers.Open(c.Quant)
+	if err != nil {
+		return nil, err
+	}
+	r, err := framework.Residuals.Open(c.Residual)
+	if err != nil {
+		return nil, err
+	}
+	c.Quant, c.Residual = q.Spec(), r.Spec()
+	m := &Model{Config: c, quantizer: q, residual: r}
+	if _, err := m.Loss(1, 1, false); err != nil {
+		return nil, errors.WithHint(errors.Wrapf(ErrConfig, "%v", err), "the quantizer's group must divide dim, heads times head width, and ffn")
+	}
+	return m, nil
+}
+
+// Quantizer returns the quantizer of the linears.
+func (m *Model) Quantizer() framework.Quantizer { return m.quantizer }
+
+// Residual returns the residual.
+func (m *Model) Residual() framework.Residual { return m.residual }
+
+// Pass says how the model is traced.
+type Pass struct {
+	Packed bool          // weights are codes and scales alone
+	F16    bool          // the embedding is stored as f16
+	Cache  *layers.Cache // keys and values are kept between runs
+	Last   graph.Value   // i32 [N]: rows of [B*T] that go through the head; all when missing
+	// Probe is called with the stream after each sub-layer.
+	Probe func(l int, stream graph.Value)
+}
+
+// Forward maps tokens i32 [B,T] to logits f32 [N,Vocab], one row a token or,
+// with Last, one a chosen token.
+func (m *Model) Forward(b *graph.Builder, tokens graph.Value, p Pass) graph.Value {
+	batch, length := tokens.Dim(0), tokens.Dim(1)
+	embedding := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: p.F16}
+	linear := layers.Linear{Quant: m.quantizer, Packed: p.Packed}
+	attention := layers.Attention{
+		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim(), Theta: m.RoPETheta,
+		SubNorm: m.SubNorm, Eps: m.NormEps, Linear: linear,
+	}
+	feedForward := layers.FeedForward{Hidden: m.FFN, SubNorm: m.SubNorm, Eps: m.NormEps, Linear: linear}
+
+	table := embedding.Table(b, "tok_embed")
+	s := m.residual.Expand(b, embedding.Lookup(b, table, tokens))
+	for i := range m.Layers {
+		b.In(fmt.Sprintf("blk.%d", i), func() {
+			s = m.subLayer(b, "attn", 2*i, s, p, func(x graph.Value) graph.Value {
+				return attention.Apply(b, x, batch, length, p.Cache)
+			})
+			s = m.subLayer(b, "ffn", 2*i+1, s, p, func(x graph.Value) graph.Value {
+				return feedForward.Apply(b, x)
+			})
+		})
+	}
+	x := layers.Norm(b, "norm", m.residual.Collapse(b, s), m.NormEps)
+	if p.Last.Ok() {
+		x = b.Gather(x, p.Last)
+	}
+	return m.head(b, x, table, linear)
+}
+
+// subLayer is a pre-norm sub-layer joined to the stream.
+func (m *Model) subLayer(b *graph.Builder, name string, l int, s graph.Value, p Pass, f func(x graph.Value) graph.Value) (out graph.Value) {
+	b.In(name, func() {
+		x := layers.Norm(b, "norm", m.residual.Read(b, l, s), m.NormEps)
+		out = m.residual.Write(b, l, s, f(x))
+		if p.Probe != nil {
+			p.Probe(l, out)
+		}
+	})
+	return out
+}
+
+func (m *Model) head(b *graph.Builder, x, table graph.Value, linear layers.Linear) graph.Value {
+	switch {
+	case m.Tied:
+		return b.MatMul(x, table, false, true)
+	case m.Head == "ternary":
+		return linear.Apply(b, "lm_head", x, m.Vocab)
+	case table.Type().DType == tensor.F16:
+		head := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: true}
+		return b.MatMul(x, head.Table(b, "lm_head"), false, true)
+	}
+	return layers.Linear{Quant: quant.None{}}.Apply(b, "lm_head", x, m.Vocab)
+}

@@ -1,0 +1,214 @@
+package modelfile
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
+)
+
+// maxCount bounds integers of the metadata.
+const maxCount = 1 << 30
+
+// ReadGGUF reads the model in the file at path. Everything that the file
+// claims is checked against its size before memory is taken for it.
+func ReadGGUF(path string) (*Weights, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	w, err := FromGGUF(f)
+	return w, errors.Wrapf(err, "%s", path)
+}
+
+// FromGGUF reads the model in f.
+func FromGGUF(f *gguf.File) (*Weights, error) {
+	c, err := readConfig(f.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.New(c)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := states(m)
+	if err != nil {
+		return nil, err
+	}
+	w := &Weights{Model: m, Tensors: map[string]*tensor.Tensor{}, Info: readInfo(f.Metadata)}
+	r := reader{f: f, format: m.Quantizer().Format(), out: w.Tensors}
+	for _, n := range nodes {
+		if err := r.state(n.Name(), n.Out[0]); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func readInfo(m gguf.Metadata) (i Info) {
+	text := func(key string) string {
+		s, err := m.String(key)
+		if err != nil {
+			return ""
+		}
+		return s
+	}
+	i.Name, i.Description = text("general.name"), text("general.description")
+	i.License, i.CreatedBy = text("general.license"), text("tern.created_by")
+	if v, ok := m.Get("tern.bits_per_byte"); ok {
+		i.BitsPerByte, _ = v.(float64)
+	}
+	return i
+}
+
+// metadata reads keys and keeps the first error.
+type metadata struct {
+	m   gguf.Metadata
+	err error
+}
+
+func (m *metadata) int(key string) int {
+	n, err := m.m.Int(key, maxCount)
+	m.err = errors.CombineErrors(m.err, err)
+	return n
+}
+
+func (m *metadata) float(key string) float64 {
+	v, err := m.m.Float32(key)
+	m.err = errors.CombineErrors(m.err, err)
+	// The shortest decimal that gives the f32 is what was configured.
+	f, _ := strconv.ParseFloat(strconv.FormatFloat(float64(v), 'g', -1, 32), 64)
+	return f
+}
+
+func (m *metadata) string(key string) string {
+	s, err := m.m.String(key)
+	m.err = errors.CombineErrors(m.err, err)
+	return s
+}
+
+func (m *metadata) bool(key string) bool {
+	b, err := m.m.Bool(key)
+	m.err = errors.CombineErrors(m.err, err)
+	return b
+}
+
+func readConfig(meta gguf.Metadata) (model.Config, error) {
+	arch, err := meta.String("general.architecture")
+	if err != nil {
+		return model.Config{}, err
+	}
+	if arch != Architecture {
+		return model.Config{}, errors.WithHint(errors.Wrapf(ErrModel, "architecture %q", arch), "tern runs files of architecture "+Architecture+", which tern export writes")
+	}
+	m := metadata{m: meta}
+	c := model.Config{
+		Context: m.int("tern.context_length"), Dim: m.int("tern.embedding_length"), Layers: m.int("tern.block_count"),
+		FFN: m.int("tern.feed_forward_length"), Heads: m.int("tern.attention.head_count"), KVHeads: m.int("tern.attention.head_count_kv"),
+		NormEps: m.float("tern.attention.layer_norm_rms_epsilon"), RoPETheta: m.float("tern.rope.freq_base"),
+		Vocab: m.int("tern.vocab_size"), Tokenizer: m.string("tern.tokenizer"), Quant: m.string("tern.quantizer"),
+		Residual: m.string("tern.residual"), Head: m.string("tern.head"), Tied: m.bool("tern.tied"), SubNorm: m.bool("tern.sub_norm"),
+	}
+	return c, m.err
+}
+
+// reader fills in states from the tensors of a file.
+type reader struct {
+	f      *gguf.File
+	format framework.Format
+	out    map[string]*tensor.Tensor
+}
+
+func (r *reader) state(name string, want tensor.Type) error {
+	base, isCodes := strings.CutSuffix(name, ".codes")
+	if isCodes {
+		return r.codes(base, want)
+	}
+	if _, done := r.out[name]; done {
+		return nil // scales that came with their codes
+	}
+	file := fileName(name)
+	info, err := r.f.Tensor(file)
+	if err != nil {
+		return err
+	}
+	if !sameElements(info.Shape, want.Shape) {
+		return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q is %v, the metadata asks for %v", file, info.Shape, want), "the file is damaged")
+	}
+	t, err := r.f.ReadTensor(file)
+	if err != nil {
+		return err
+	}
+	t.Shape = want.Shape // a file knows no tensors without dimensions
+	if !t.Type.Equal(want) {
+		return errors.Wrapf(ErrModel, "tensor %q is %v, wants %v", file, t.Type, want)
+	}
+	r.out[name] = t
+	return checkFinite(file, t)
+}
+
+// sameElements compares shapes up to dimensions of 1.
+func sameElements(a, b tensor.Shape) bool { return squeeze(a).Equal(squeeze(b)) }
+
+func squeeze(s tensor.Shape) tensor.Shape {
+	var out tensor.Shape
+	for _, d := range s {
+		if d != 1 {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// codes reads a quantized weight, as one Q2_0 tensor or as codes and scales.
+func (r *reader) codes(base string, want tensor.Type) error {
+	name := fileName(base + ".weight")
+	info, err := r.f.Tensor(name)
+	if err != nil {
+		return r.rawCodes(base, want)
+	}
+	if !info.Shape.Equal(want.Shape) {
+		return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q is %v, the metadata asks for %v", name, info.Shape, want), "the file is damaged")
+	}
+	codes, scales, err := r.f.ReadQ2_0(name, r.format.Group)
+	if err != nil {
+		return err
+	}
+	if err := gguf.CheckTernary(codes); err != nil {
+		return errors.Wrapf(err, "tensor %q", name)
+	}
+	if !codes.Type.Equal(want) {
+		return errors.Wrapf(ErrModel, "tensor %q holds %v, the quantizer's codes are %v", name, codes.Type, want)
+	}
+	r.out[base+".codes"], r.out[base+".scales"] = codes, scales
+	return nil
+}
+
+func (r *reader) rawCodes(base string, want tensor.Type) error {
+	name := fileName(base + ".codes")
+	info, err := r.f.Tensor(name)
+	if err != nil {
+		return err
+	}
+	if info.Type != gguf.I8 || info.Size != int64(want.Bytes()) {
+		return errors.Wrapf(ErrModel, "tensor %q is %v %v, the metadata asks for the bytes of %v", name, info.Type, info.Shape, want)
+	}
+	data, err := r.f.ReadRaw(name)
+	if err != nil {
+		return err
+	}
+	codes := &tensor.Tensor{Type: want, Data: data}
+	if want.DType == tensor.U2 && len(r.format.Levels) == 3 {
+		if err := gguf.CheckTernary(codes); err != nil {
+			return errors.Wrapf(err, "tensor %q", name)
+		}
+	}
+	r.out[base+".codes"] = codes
+	return nil
+}

@@ -1,0 +1,101 @@
+package modelfile
+
+import (
+	"context"
+	"math"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
+)
+
+// ErrModel is returned for a file that holds no model that tern can run.
+var ErrModel = errors.New("not a tern model")
+
+// Pass is how a model from a file is traced: packed weights, f16 embedding.
+var Pass = model.Pass{Packed: true, F16: true}
+
+// Weights are what a model computes with: the states of its graphs traced with
+// Pass, by name.
+type Weights struct {
+	Model   *model.Model
+	Tensors map[string]*tensor.Tensor
+	Info    Info
+}
+
+// Info describes a model to people.
+type Info struct {
+	Name        string  // such as "tern tiny"
+	Description string  // how it was made
+	License     string  // of the weights
+	BitsPerByte float64 // measured on text that it did not see; 0 if it was not
+	CreatedBy   string  // program and version
+}
+
+// states lists the states that the weights of m must cover.
+func states(m *model.Model) ([]*graph.Node, error) {
+	g, err := m.LossOf(1, 1, Pass)
+	if err != nil {
+		return nil, err
+	}
+	return g.States, nil
+}
+
+// Collect takes the weights of m out of a store in which m was trained: packed
+// weights as they are, the embedding and an f16 head rounded to f16.
+func Collect(ctx context.Context, m *model.Model, s framework.Store) (*Weights, error) {
+	nodes, err := states(m)
+	if err != nil {
+		return nil, err
+	}
+	w := &Weights{Model: m, Tensors: map[string]*tensor.Tensor{}}
+	for _, n := range nodes {
+		t, err := s.Get(ctx, n.Name())
+		if err != nil {
+			return nil, errors.Wrap(err, "collect weights")
+		}
+		if n.Out[0].DType == tensor.F16 && t.DType == tensor.F32 {
+			t = toF16(t)
+		}
+		if !t.Type.Equal(n.Out[0]) {
+			return nil, errors.Wrapf(framework.ErrMismatch, "state %q is %v, the model declares %v", n.Name(), t.Type, n.Out[0])
+		}
+		w.Tensors[n.Name()] = t
+	}
+	return w, nil
+}
+
+func toF16(t *tensor.Tensor) *tensor.Tensor {
+	h := tensor.New(tensor.Type{DType: tensor.F16, Shape: t.Shape})
+	bits := h.U16()
+	for i, v := range t.F32() {
+		bits[i] = tensor.F32ToF16(v)
+	}
+	return h
+}
+
+// Put copies the weights into a store.
+func (w *Weights) Put(ctx context.Context, s framework.Store) error {
+	for name, t := range w.Tensors {
+		if err := s.Put(ctx, name, t); err != nil {
+			return errors.Wrapf(err, "load %s", name)
+		}
+	}
+	return nil
+}
+
+// checkFinite refuses weights that are no numbers.
+func checkFinite(name string, t *tensor.Tensor) error {
+	if !t.DType.Float() {
+		return nil
+	}
+	for i, v := range t.Floats() {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q: element %d is %v", name, i, v), "the file is damaged or its training diverged")
+		}
+	}
+	return nil
+}

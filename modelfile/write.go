@@ -1,0 +1,126 @@
+package modelfile
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/framework/tensor"
+)
+
+// Architecture is the general.architecture of files that tern writes.
+const Architecture = "tern"
+
+// WriteGGUF writes the weights to path, whole or not at all. A ternary weight
+// whose scales are f16 values becomes one Q2_0 tensor NAME.weight; other
+// quantized weights become the tensors NAME.codes (i8, a row's bytes) and
+// NAME.scales. Nothing is lost.
+func (w *Weights) WriteGGUF(path string) error {
+	tensors, err := w.fileTensors()
+	if err != nil {
+		return err
+	}
+	return errors.Wrapf(gguf.WriteFile(path, w.metadata(), tensors), "write %s", path)
+}
+
+// Bytes returns the size of the tensors in the GGUF file, padding aside.
+func (w *Weights) Bytes() (int64, error) {
+	tensors, err := w.fileTensors()
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for _, t := range tensors {
+		n, err := t.Type.Bytes(t.Shape)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
+	nodes, err := states(w.Model)
+	if err != nil {
+		return nil, err
+	}
+	var out []gguf.TensorInfo
+	for _, n := range nodes {
+		name, t := n.Name(), w.Tensors[n.Name()]
+		switch base, isCodes := strings.CutSuffix(name, ".codes"); {
+		case isCodes:
+			infos, err := quantizedTensors(base, t, w.Tensors[base+".scales"])
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, infos...)
+		case strings.HasSuffix(name, ".scales"): // written with its codes
+		default:
+			info, err := gguf.FromTensor(fileName(name), t)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, info)
+		}
+	}
+	return out, nil
+}
+
+// quantizedTensors is one Q2_0 tensor if that loses nothing, else two.
+func quantizedTensors(base string, codes, scales *tensor.Tensor) ([]gguf.TensorInfo, error) {
+	info, err := gguf.FromCodes(fileName(base+".weight"), codes, scales)
+	if err == nil {
+		return []gguf.TensorInfo{info}, nil
+	}
+	if !errors.Is(err, gguf.ErrLossy) && !errors.Is(err, gguf.ErrType) {
+		return nil, err
+	}
+	rows := codes.Shape[0]
+	raw := gguf.FromBytes(fileName(base+".codes"), gguf.I8, tensor.Shape{rows, len(codes.Data) / rows}, codes.Data)
+	s, err := gguf.FromTensor(fileName(base+".scales"), scales)
+	return []gguf.TensorInfo{raw, s}, err
+}
+
+func (w *Weights) metadata() []gguf.KV {
+	c := w.Model.Config
+	kv := []gguf.KV{
+		{Key: "general.architecture", Value: Architecture},
+		{Key: "general.name", Value: w.Info.Name},
+		{Key: "general.quantization_version", Value: uint32(2)},
+		{Key: "tern.context_length", Value: uint32(c.Context)},
+		{Key: "tern.embedding_length", Value: uint32(c.Dim)},
+		{Key: "tern.block_count", Value: uint32(c.Layers)},
+		{Key: "tern.feed_forward_length", Value: uint32(c.FFN)},
+		{Key: "tern.attention.head_count", Value: uint32(c.Heads)},
+		{Key: "tern.attention.head_count_kv", Value: uint32(c.KVHeads)},
+		{Key: "tern.attention.layer_norm_rms_epsilon", Value: float32(c.NormEps)},
+		{Key: "tern.rope.dimension_count", Value: uint32(c.HeadDim())},
+		{Key: "tern.rope.freq_base", Value: float32(c.RoPETheta)},
+		{Key: "tern.vocab_size", Value: uint32(c.Vocab)},
+		{Key: "tern.tokenizer", Value: c.Tokenizer},
+		{Key: "tern.quantizer", Value: c.Quant},
+		{Key: "tern.residual", Value: c.Residual},
+		{Key: "tern.head", Value: c.Head},
+		{Key: "tern.tied", Value: c.Tied},
+		{Key: "tern.sub_norm", Value: c.SubNorm},
+	}
+	for _, o := range []struct{ key, value string }{
+		{"general.description", w.Info.Description},
+		{"general.license", w.Info.License},
+		{"tern.created_by", w.Info.CreatedBy},
+	} {
+		if o.value != "" {
+			kv = append(kv, gguf.KV{Key: o.key, Value: o.value})
+		}
+	}
+	if w.Info.BitsPerByte > 0 {
+		kv = append(kv, gguf.KV{Key: "tern.bits_per_byte", Value: w.Info.BitsPerByte})
+	}
+	slices.SortStableFunc(kv, func(a, b gguf.KV) int { // general.* first, as readers expect
+		return strings.Compare(strings.SplitN(a.Key, ".", 2)[0], strings.SplitN(b.Key, ".", 2)[0])
+	})
+	return kv
+}

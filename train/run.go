@@ -1,0 +1,210 @@
+package train
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/data"
+	"github.com/ternlm/tern/formats/checkpoint"
+	"github.com/ternlm/tern/model"
+)
+
+// ErrStopped is returned when a run was asked to stop; everything up to the
+// last whole step is saved.
+var ErrStopped = errors.New("stopped")
+
+// Plan says how a run saves, evaluates and reports. Intervals are in steps; 0
+// means only at the end.
+type Plan struct {
+	Dir        string // of checkpoints and metrics
+	Config     json.RawMessage
+	SaveEvery  int
+	EvalEvery  int
+	LogEvery   int
+	Keep       int // checkpoints kept; 0 is all
+	EvalLimit  int // windows of the evaluations on the way; 0 is all
+	Stop       <-chan struct{}
+	Observe    func(Event)
+	CreatedBy  string
+	Train      *data.Tokens
+	Valid      *data.Tokens
+	EvalBatch  int
+	EvalWindow int
+}
+
+// Event is one line of a run's metrics.
+type Event struct {
+	Metrics
+	Steps     int        `json:"steps"`
+	Tokens    int64      `json:"tokens"`       // targets seen since the start of the training
+	PerSecond float64    `json:"tokens_per_s"` // of training alone, since the last event
+	Seconds   float64    `json:"seconds"`      // since this process began to train
+	ETA       float64    `json:"eta_s"`
+	Valid     *Score     `json:"valid,omitempty"`
+	Diagnosis *Diagnosis `json:"diagnosis,omitempty"`
+	Saved     string     `json:"saved,omitempty"` // directory of a checkpoint
+}
+
+// run is the state of Run.
+type run struct {
+	t       *Trainer
+	p       Plan
+	batches *data.Batches
+	eval    *Evaluator
+	diag    *Diagnoser
+	metrics *metricsFile
+	start   time.Time
+	spent   time.Duration // in training steps since the last event
+	tokens  int           // trained on since the last event
+	rate    float64       // tokens/s, smoothed, for the ETA
+	saved   int           // step of the last checkpoint
+}
+
+// Batches returns the training windows that recipe r draws from tokens.
+func (r Recipe) Batches(tokens *data.Tokens) (*data.Batches, error) {
+	return tokens.Batches(data.BatchOptions{
+		Batch: r.Batch, Window: r.Window, Stride: r.Stride, Shuffle: true, Seed: r.Seed, AlignStories: r.Align,
+	})
+}
+
+// Run trains t from where it is to the end of its recipe, saving, evaluating
+// and reporting on the way. The trainer was initialized, or restored together
+// with batches.
+func Run(ctx context.Context, t *Trainer, batches *data.Batches, p Plan) (err error) {
+	r := &run{t: t, p: p, batches: batches, start: time.Now(), saved: -1}
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.CombineErrors(err, r.metrics.Close()) }()
+	for t.Done() < t.Recipe.Steps {
+		select {
+		case <-p.Stop:
+			return r.stop(ctx)
+		default:
+		}
+		if err := r.step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) open(ctx context.Context) error {
+	var err error
+	pass := model.Pass{Packed: true}
+	if r.eval, err = NewEvaluator(ctx, r.t.backend, r.t.Model, pass, r.p.Valid, r.p.EvalBatch, r.p.EvalWindow, r.p.EvalLimit); err != nil {
+		return err
+	}
+	probe, err := probeTokens(r.p.Valid, 2, r.p.EvalWindow)
+	if err != nil {
+		return err
+	}
+	if r.diag, err = NewDiagnoser(ctx, r.t, probe, 2); err != nil {
+		return err
+	}
+	r.metrics, err = openMetrics(filepath.Join(r.p.Dir, "metrics.jsonl"), r.t.Done())
+	return err
+}
+
+// probeTokens are the first B windows of a text, those that there are.
+func probeTokens(tokens *data.Tokens, B, window int) ([]int32, error) {
+	e, err := tokens.EvalWindows(data.EvalOptions{Batch: B, Window: window, Limit: B})
+	if err != nil {
+		return nil, errors.Wrap(err, "diagnosis")
+	}
+	in, targets := make([]int32, B*window), make([]int32, B*window)
+	_, err = e.Next(in, targets)
+	return in, errors.Wrap(err, "diagnosis")
+}
+
+// step takes one optimizer step and whatever is due after it.
+func (r *run) step(ctx context.Context) error {
+	begin := time.Now()
+	m, err := r.t.Step(ctx, r.batches)
+	if err != nil {
+		return err
+	}
+	r.spent += time.Since(begin)
+	r.tokens += r.t.Recipe.TokensPerStep()
+	last := m.Step == r.t.Recipe.Steps
+	due := func(every int) bool { return last || every > 0 && m.Step%every == 0 }
+	if !due(r.p.LogEvery) && !due(r.p.EvalEvery) && !due(r.p.SaveEvery) && m.Step > 1 {
+		return nil
+	}
+	e := r.event(m)
+	if due(r.p.EvalEvery) {
+		if err := r.evaluate(ctx, &e); err != nil {
+			return err
+		}
+	}
+	if due(r.p.SaveEvery) {
+		if e.Saved, err = r.save(ctx); err != nil {
+			return err
+		}
+	}
+	return r.report(e)
+}
+
+func (r *run) event(m Metrics) Event {
+	rc := r.t.Recipe
+	e := Event{Metrics: m, Steps: rc.Steps, Tokens: int64(m.Step) * int64(rc.TokensPerStep()), Seconds: time.Since(r.start).Seconds()}
+	e.PerSecond = float64(r.tokens) / r.spent.Seconds()
+	if r.rate == 0 {
+		r.rate = e.PerSecond
+	}
+	r.rate = 0.7*r.rate + 0.3*e.PerSecond
+	e.ETA = float64(rc.Steps-m.Step) * float64(rc.TokensPerStep()) / r.rate
+	r.spent, r.tokens = 0, 0
+	return e
+}
+
+func (r *run) evaluate(ctx context.Context, e *Event) error {
+	score, err := r.eval.Run(ctx, r.t.store)
+	if err != nil {
+		return err
+	}
+	d, err := r.diag.Run(ctx)
+	e.Valid, e.Diagnosis = &score, &d
+	return err
+}
+
+func (r *run) save(ctx context.Context) (string, error) {
+	s, err := r.t.Snapshot(ctx, r.batches, r.p.Config)
+	if err != nil {
+		return "", err
+	}
+	s.CreatedBy = r.p.CreatedBy
+	dir, err := checkpoint.Save(r.p.Dir, s)
+	if err != nil {
+		return "", errors.Wrapf(err, "save step %d", s.Step)
+	}
+	r.saved = s.Step
+	if r.p.Keep > 0 {
+		if _, err := checkpoint.Prune(r.p.Dir, r.p.Keep); err != nil {
+			return "", errors.Wrap(err, "remove old checkpoints")
+		}
+	}
+	return dir, nil
+}
+
+func (r *run) report(e Event) error {
+	if r.p.Observe != nil {
+		r.p.Observe(e)
+	}
+	return r.metrics.Write(e)
+}
+
+// stop saves what is not saved yet.
+func (r *run) stop(ctx context.Context) error {
+	if r.saved != r.t.Done() && r.t.Done() > 0 {
+		if _, err := r.save(ctx); err != nil {
+			return err
+		}
+	}
+	err := errors.Wrapf(ErrStopped, "after step %d of %d", r.t.Done(), r.t.Recipe.Steps)
+	return errors.WithHint(err, "run the same command with --resume auto to go on")
+}
