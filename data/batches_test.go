@@ -176,7 +176,7 @@ func documents(t testing.TB, r *rand.Rand, total, longest int) (*Tokens, []uint1
 
 func TestAlignedWindowsStartAtStoriesAndLoseNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	for _, longest := range []int{3, 15, 16, 17, 40, 200} {
+	for _, longest := range []int{3, 15, 16, 17, 40, 200, 3, 4, 5, 6} {
 		tokens, ids := documents(t, r, 3000, longest)
 		for _, stride := range []int{0, 16, 5} {
 			b := batches(t, tokens, BatchOptions{Batch: 1, Window: 16, Stride: stride, AlignStories: true})
@@ -193,11 +193,32 @@ func TestAlignedWindowsStartAtStoriesAndLoseNothing(t *testing.T) {
 				}
 				covered = end
 			}
+			if want := alignedStarts(ids, 16, step); !slices.Equal(b.starts, want) {
+				t.Fatalf("longest %d, stride %d: %d windows, want %d", longest, step, len(b.starts), len(want))
+			}
 			last := int(b.starts[len(b.starts)-1])
 			if last+17 > len(ids) || len(ids)-last-17 > step {
 				t.Fatalf("longest %d: the last window starts at %d of %d", longest, last, len(ids))
 			}
 		}
+	}
+}
+
+// alignedStarts follows the words of BatchOptions.AlignStories.
+func alignedStarts(ids []uint16, window, stride int) []int64 {
+	starts := []int64{0}
+	for s := 0; ; {
+		next := s + stride
+		for next > s && next <= len(ids) && ids[next-1] != 299 {
+			next--
+		}
+		if next == s {
+			next = s + stride
+		}
+		if s = next; s+window+1 > len(ids) {
+			return starts
+		}
+		starts = append(starts, int64(s))
 	}
 }
 

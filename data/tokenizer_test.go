@@ -75,7 +75,7 @@ func validText(t testing.TB) []byte {
 // space of every kind, quotes, letters, digits and marks of several scripts,
 // and now and then any character at all.
 func randomText(r *rand.Rand, n int) string {
-	alphabet := []rune("  \t\n\r\v\f\u0085\u00a0\u2003\u3000''''’sstdmrevlLTaZé09½²٣Ⅷ一あ가កŉ́⃣!?.-_<|>🦙👍🏽\u200d\ufeff\ufffd\u0000")
+	alphabet := []rune("  \t\n\r\v\f\u0085\u00a0\u2003\u3000''''’sstdmrevlLSTRaZé09½²٣Ⅷ一あ가កŉ́⃣!?.-_<|>🦙👍🏽\u200d\ufeff\ufffd\u0000")
 	var b strings.Builder
 	for range n {
 		switch r.IntN(12) {

@@ -56,7 +56,7 @@ func (w *windows) align() (err error) {
 			last = i // within a stride of start, or the check below has moved start
 		}
 		for i-start == int64(w.stride) {
-			if last < start {
+			if last <= start {
 				last = start + int64(w.stride)
 			}
 			start = last

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bufio"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/errors"
 )
 
 // died is how a saver is stopped in the middle.
@@ -95,67 +98,80 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// saveForEver saves steps 1, 2, 2, 3, 3 ... and prints each that is done.
+// saveForEver saves steps n, n, n+1, n+1 ... from the newest on, and prints
+// each that is done.
 func saveForEver(root string) {
-	for i := 1; ; i++ {
-		step := i/2 + 1
-		if _, err := Save(root, snapshot(step)); err != nil {
-			os.Stderr.WriteString(err.Error())
-			os.Exit(1)
-		}
-		os.Stdout.WriteString(strconv.Itoa(step) + "\n")
-		if _, err := Prune(root, 2); err != nil {
-			os.Stderr.WriteString(err.Error())
-			os.Exit(1)
+	fail := func(err error) {
+		os.Stderr.WriteString(err.Error())
+		os.Exit(1)
+	}
+	step := 1
+	if f, err := LoadLatest(root); err == nil {
+		step = f.Snapshot.Step
+	} else if !errors.Is(err, ErrNotFound) {
+		fail(err)
+	}
+	for ; ; step++ {
+		for range 2 {
+			if _, err := Save(root, snapshot(step)); err != nil {
+				fail(err)
+			}
+			os.Stdout.WriteString(strconv.Itoa(step) + "\n")
+			if _, err := Prune(root, 2); err != nil {
+				fail(err)
+			}
 		}
 	}
 }
 
-// TestKilledAtRandomLosesNothing kills a process that saves without pause, and
-// looks at what it leaves.
+// TestKilledAtRandomLosesNothing kills a process that saves without pause,
+// looks at what it leaves, and lets the next one go on from there.
 func TestKilledAtRandomLosesNothing(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(3, 4))
-	root, next := t.TempDir(), 0
-	for range 12 {
-		var out, errs strings.Builder
+	root := t.TempDir()
+	for range 15 {
+		var errs strings.Builder
 		cmd := exec.Command(exe)
 		cmd.Env = append(os.Environ(), childEnv+"="+root)
-		cmd.Stdout, cmd.Stderr = &out, &errs
+		cmd.Stderr = &errs
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(30*time.Millisecond + time.Duration(r.IntN(50_000))*time.Microsecond)
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
+		lines := bufio.NewScanner(out)
+		if !lines.Scan() {
+			t.Fatalf("the process saved nothing: %v, %s", lines.Err(), errs.String())
+		}
+		done := lines.Text()
+		go func() {
+			time.Sleep(time.Duration(r.IntN(40_000)) * time.Microsecond)
+			_ = cmd.Process.Kill() // it cannot have ended by itself
+		}()
+		for lines.Scan() {
+			done = lines.Text()
 		}
 		_ = cmd.Wait() // it was killed
 		if errs.Len() > 0 {
 			t.Fatal(errs.String())
 		}
-		done := strings.Fields(out.String())
-		if len(done) > 0 {
-			if next, err = strconv.Atoi(done[len(done)-1]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if next == 0 {
-			continue // killed before the first was done
+		last, err := strconv.Atoi(done)
+		if err != nil {
+			t.Fatal(err)
 		}
 		f, err := LoadLatest(root)
 		if err != nil || len(f.Broken) > 0 {
-			t.Fatalf("after step %d: %v, broken %v, the run holds %s", next, err, f.Broken, names(t, root))
+			t.Fatalf("after step %d: %v, broken %v, the run holds %s", last, err, f.Broken, names(t, root))
 		}
-		if len(done) > 0 && f.Snapshot.Step != next && f.Snapshot.Step != next+1 {
-			t.Fatalf("step %d was saved, the newest is %d", next, f.Snapshot.Step)
+		if f.Snapshot.Step != last && f.Snapshot.Step != last+1 {
+			t.Fatalf("step %d was saved, the newest is %d", last, f.Snapshot.Step)
 		}
 		same(t, f.Snapshot, snapshot(f.Snapshot.Step))
-		if err := os.RemoveAll(root); err != nil {
-			t.Fatal(err)
-		}
-		next = 0
 	}
 }

@@ -20,7 +20,8 @@ const (
 	q2Bytes = 2 + q2Codes
 )
 
-// Group sizes that are no number of weights, for DecodeQ2_0 and ReadQ2_0.
+// Group sizes that are no number of weights, for DecodeQ2_0 and ReadQ2_0; the
+// values are those of framework.GroupRow and framework.GroupTensor.
 const (
 	PerRow    = -1 // one scale a row
 	PerTensor = -2 // one scale in all

@@ -7,7 +7,8 @@ import (
 )
 
 // Bound is how far the results of an op may be from float64 arithmetic:
-// sum (x-ref)^2 / sum ref^2 over a result.
+// sum (x-ref)^2 / sum ref^2 over a result, whose root mean square is taken as
+// 0.01 at least.
 type Bound struct {
 	Op   string
 	NMSE float64

@@ -157,6 +157,8 @@ func streamWriteSamples() []sample {
 			add(sample{}, 5, S, C)
 		}
 	}
+	add(sample{}, 1, 4, 4) // streams of as many elements as the matrix
+	add(sample{}, 1, 1, 7) // streams of as many elements as the branch
 	add(sample{big: true}, 150, 2, 129)
 	return out
 }

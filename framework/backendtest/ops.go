@@ -143,6 +143,9 @@ func (t *tester) checkForms(ctx context.Context, op *graph.Op, s sample, in, wan
 	if err := t.checkStates(ctx, op, s, in, want); err != nil {
 		return err
 	}
+	if err := t.checkShared(ctx, op, s, in); err != nil {
+		return err
+	}
 	return t.checkNeighbors(ctx, op, s, in, want)
 }
 
@@ -183,6 +186,45 @@ func (t *tester) checkStates(ctx context.Context, op *graph.Op, s sample, in, wa
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkShared gives two operands of equally many elements one memory, which
+// dies at the op: the second is the first, or a reshape of it.
+func (t *tester) checkShared(ctx context.Context, op *graph.Op, s sample, in []*tensor.Tensor) error {
+	for j := range s.in {
+		for i := range j {
+			a, c := s.in[i].t, s.in[j].t
+			if a.DType != tensor.F32 || c.DType != tensor.F32 || a.Shape.Numel() != c.Shape.Numel() {
+				continue
+			}
+			g, err := graph.Trace(func(b *graph.Builder) {
+				x := copies(b, inputs(b, s.in))
+				x[j] = b.Reshape(x[i], c.Shape...)
+				outputs(b, "y", s.apply(b, op, x))
+			})
+			if err != nil {
+				return err
+			}
+			apart, err := directGraph(op, s)
+			if err != nil {
+				return err
+			}
+			args := append([]*tensor.Tensor{}, in...)
+			args[j] = &tensor.Tensor{Type: c, Data: in[i].Data}
+			got, err := t.be.once(ctx, g, nil, args...)
+			if err != nil {
+				return err
+			}
+			want, err := t.be.once(ctx, apart, nil, args...)
+			if err != nil {
+				return err
+			}
+			if e := differ(got, want); e != 0 { // not by bits: some give NaN
+				return errors.Newf("operands %d and %d in one memory: NMSE %.1e against operands apart", i, j, e)
+			}
 		}
 	}
 	return nil

@@ -172,7 +172,9 @@ func decoder(chunk, rows int) (*graph.Graph, error) {
 		tokens, pos := b.Input("tokens", tensor.I32, 1, chunk), b.Input("pos", tensor.I32, 1)
 		x := b.Reshape(b.Gather(b.Param("embedding", graph.NormalInit(1), vocab, C), tokens), chunk, C)
 		h := norm(b, "norm", x)
-		split := func(name string, heads int) graph.Value { return b.Reshape(linear(b, name, h, heads*D), 1, chunk, heads, D) }
+		split := func(name string, heads int) graph.Value {
+			return b.Reshape(linear(b, name, h, heads*D), 1, chunk, heads, D)
+		}
 		cached := func(name string, v graph.Value) graph.Value {
 			cache := b.Buffer("cache."+name, tensor.T(tensor.F32, 1, rows, Hkv, D))
 			next := b.UpdateAt(cache, v, pos, 1)

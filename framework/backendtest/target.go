@@ -118,9 +118,14 @@ func (t *target) once(ctx context.Context, g *graph.Graph, st states, in ...*ten
 	return s.run(ctx, in...)
 }
 
-// nmse is sum (got-want)^2 / sum want^2 of float tensors. It is 0 when equal,
-// and +Inf when one holds NaN or an infinity where the other does not, or when
-// tensors that are no floats differ.
+// floor is the root mean square below which a result counts as this large:
+// operands are of order one, so what nearly cancels keeps an absolute error.
+const floor = 1e-2
+
+// nmse is sum (got-want)^2 / sum want^2 of float tensors, the root mean square
+// of want taken as floor at least. It is 0 when equal, and +Inf when one holds
+// NaN or an infinity where the other does not, or when tensors that are no
+// floats differ.
 func nmse(got, want *tensor.Tensor) float64 {
 	if !got.Shape.Equal(want.Shape) {
 		return math.Inf(1)
@@ -147,7 +152,7 @@ func nmse(got, want *tensor.Tensor) float64 {
 	case math.IsNaN(num):
 		return math.Inf(1)
 	}
-	return num / max(den, 1e-30)
+	return num / max(den, floor*floor*float64(len(w)))
 }
 
 func finiteSquare(x float64) float64 {

@@ -52,6 +52,9 @@ func Place(g *graph.Graph, align int, size func(tensor.Type) int) *Plan {
 		last: lifetimes(g), of: map[graph.Value]*span{},
 	}
 	home := p.homes()
+	for _, n := range g.States { // a state may be declared after the node that writes it
+		p.of[graph.Value{N: n}] = &span{state: n}
+	}
 	for _, n := range g.Nodes {
 		taken := map[*span]bool{}
 		for i, t := range n.Out {
@@ -140,7 +143,7 @@ func (p *placer) spanOf(v graph.Value, bytes int, home *graph.Node, taken map[*s
 	n := v.N
 	switch {
 	case n.IsState():
-		return &span{state: n}
+		return p.of[v]
 	case n.IsInput():
 		return &span{input: n}
 	case n.Op.View:
@@ -175,11 +178,24 @@ func (p *placer) reuse(v graph.Value, bytes int, taken map[*span]bool) *span {
 	for _, k := range v.N.Op.Alias[v.I] {
 		s := p.of[v.N.In[k]]
 		if s.state == nil && s.input == nil && s.bytes == bytes && s.last == v.N.ID && !taken[s] && !idle[k] &&
-			sameWidth(v.N.In[k].Type(), v.Type()) {
+			sameWidth(v.N.In[k].Type(), v.Type()) && p.readEvenly(v.N, k) {
 			return s
 		}
 	}
 	return nil
+}
+
+// readEvenly reports whether all operands of n in the memory of operand k have
+// its type. One that is a view of another shape, a matrix made of the streams
+// that it mixes, say, may be read out of step with what is written.
+func (p *placer) readEvenly(n *graph.Node, k int) bool {
+	idle := n.Idle()
+	for i, v := range n.In {
+		if !idle[i] && p.of[v] == p.of[n.In[k]] && !v.Type().Equal(n.In[k].Type()) {
+			return false
+		}
+	}
+	return true
 }
 
 // sameWidth reports whether element i of both types lies at the same offset.

@@ -53,7 +53,7 @@ func (b *Builder) sweep(n *Node, sum map[Value]Value, needed []bool) {
 	if !found {
 		return
 	}
-	b.scope = "d." + n.Scope
+	b.scope = join("d", n.Scope)
 	for i, d := range b.vjp(n, ct) {
 		v := n.In[i]
 		if d.Ok() && v.N.ID < len(needed) && needed[v.N.ID] {

@@ -14,7 +14,12 @@ type Value struct {
 }
 
 // Type returns the static type of v.
-func (v Value) Type() tensor.Type { return v.N.Out[v.I] }
+func (v Value) Type() tensor.Type {
+	if v.N == nil {
+		failf("value is missing")
+	}
+	return v.N.Out[v.I]
+}
 
 // Shape returns the static shape of v.
 func (v Value) Shape() tensor.Shape { return v.Type().Shape }
@@ -152,8 +157,8 @@ func (b *Builder) In(name string, fn func()) {
 }
 
 func join(scope, name string) string {
-	if scope == "" {
-		return name
+	if scope == "" || name == "" {
+		return scope + name
 	}
 	return scope + "." + name
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ternlm/tern/framework/tensor"
 )
@@ -172,8 +174,9 @@ func findIdle(n *Node) []bool {
 }
 
 func checkName(name string) {
-	if name == "" || len(name) > 256 || strings.ContainsAny(name, " \t\r\n\"") {
-		failf("bad name %q: wants 1 to 256 bytes without white space or quotes", name)
+	bad := func(r rune) bool { return r == '"' || unicode.IsSpace(r) || unicode.IsControl(r) }
+	if name == "" || len(name) > 256 || !utf8.ValidString(name) || strings.ContainsFunc(name, bad) {
+		failf("bad name %.80q: wants 1 to 256 bytes of text without white space or quotes", name)
 	}
 }
 

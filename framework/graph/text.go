@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -203,6 +204,9 @@ func readAttr(op *Op, js string) any {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(p.Interface()); err != nil {
 		failf("%s: attribute: %v", op.Name, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		failf("%s: text after the attribute", op.Name)
 	}
 	return p.Elem().Interface()
 }

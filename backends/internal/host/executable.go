@@ -67,9 +67,11 @@ func (e *executable) Run(ctx context.Context, fs framework.Store, in, out []*ten
 	if err := b.run(ctx, e.backend.pool); err != nil {
 		return err
 	}
+	// Before states change: an output may be a state.
 	for i, t := range out {
 		e.backend.store(t, b.outputs[i])
 	}
+	b.commit()
 	return nil
 }
 
@@ -101,6 +103,7 @@ func (e *executable) takeInputs(b *bound, in, out []*tensor.Tensor) error {
 	return nil
 }
 
+// run computes all values; updates that are not in place are left to commit.
 func (b *bound) run(ctx context.Context, pool *Pool) error {
 	if err := ctx.Err(); err != nil {
 		return errors.Wrap(err, "run")
@@ -119,8 +122,14 @@ func (b *bound) run(ctx context.Context, pool *Pool) error {
 		pool.Run(l)
 	}
 	if err := b.failure.Load(); err != nil {
+		b.changed() // states may have been written in place
 		return errors.WithSecondaryError(errors.Wrapf(framework.ErrInput, "%v", *err), *err)
 	}
+	return nil
+}
+
+// commit moves the values of updates into their states.
+func (b *bound) commit() {
 	for _, c := range b.copies {
 		if c.stage != nil {
 			copy(c.stage, c.src)
@@ -133,10 +142,14 @@ func (b *bound) run(ctx context.Context, pool *Pool) error {
 			copy(c.dst, c.src)
 		}
 	}
+	b.changed()
+}
+
+// changed tells layouts made of the states that are written.
+func (b *bound) changed() {
 	for _, e := range b.written {
 		e.version.Add(1)
 	}
-	return nil
 }
 
 // bind returns the binding to s, making it when there is none that is current.

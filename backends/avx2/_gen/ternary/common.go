@@ -33,27 +33,22 @@ const (
 
 func at(base reg.Register, disp int) op.Mem { return op.Mem{Base: base, Disp: disp} }
 
-// strided addresses row t of a matrix whose row length in bytes, three times it and five times it are in ld.
-func strided(base reg.Register, ld [3]reg.Register, t, disp int) op.Mem {
+// strided addresses row t < 4 of a matrix whose row length in bytes and three times it are in ld.
+func strided(base reg.Register, ld [2]reg.Register, t, disp int) op.Mem {
 	m := op.Mem{Base: base, Disp: disp}
 	switch t {
-	case 1, 2, 4:
+	case 1, 2:
 		m.Index, m.Scale = ld[0], uint8(t)
 	case 3:
 		m.Index, m.Scale = ld[1], 1
-	case 5:
-		m.Index, m.Scale = ld[2], 1
 	}
 	return m
 }
 
-// multiples sets ld[1] = 3*ld[0] and ld[2] = 5*ld[0] where t rows need them.
-func multiples(ld [3]reg.Register, t int) {
+// triple sets ld[1] = 3*ld[0] where t rows need it.
+func triple(ld [2]reg.Register, t int) {
 	if t > 3 {
 		b.LEAQ(op.Mem{Base: ld[0], Index: ld[0], Scale: 2}, ld[1])
-	}
-	if t > 5 {
-		b.LEAQ(op.Mem{Base: ld[0], Index: ld[0], Scale: 4}, ld[2])
 	}
 }
 

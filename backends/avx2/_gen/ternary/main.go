@@ -12,13 +12,10 @@
 // Bounds, for at most 128 columns and activations in [-127, 127] (never -128): half of the columns go to each
 // accumulator, in 16 steps (8 vectors of codes, two fields) of two products each to a 16-bit lane. The first: 32 products
 // of at most 2*127 are 8,128, plus the offset's 128*127 = 16,256, is 24,384. The second: 32 products of 4*2*127 are
-// 32,512. After the division the sum of both is at most 8,128 + 8,128 + 16,256 = 32,512. The panel kernels, whose codes are
-// shifted down, have one accumulator: 64 products of 2*127 and the offset, 32,512 again. All are below 32,768.
+// 32,512. After the division the sum of both is at most 8,128 + 8,128 + 16,256 = 32,512. All are below 32,768.
 package main
 
-import (
-	b "github.com/mmcloughlin/avo/build"
-)
+import b "github.com/mmcloughlin/avo/build"
 
 func main() {
 	b.ConstraintExpr("amd64,!purego")
@@ -33,12 +30,6 @@ func main() {
 		tokens(3, 1, long)
 		tokens(4, 1, long)
 	}
-	unpack()
-	for t := 1; t <= 6; t++ {
-		panel(t, false)
-		panel(t, true)
-	}
-	fold()
 	dequant()
 	peak()
 	b.Generate()

@@ -28,16 +28,16 @@ func tokens(nt, halves int, long bool) {
 	}
 	y, p, q, o := reg.RDI, reg.RAX, reg.RBX, reg.RCX
 	g, n, j, rows := reg.RDX, reg.RSI, reg.R8, reg.R9
-	ldQ := [3]reg.Register{reg.R10, reg.R11}
-	ldO := [3]reg.Register{reg.R12, reg.R13}
+	ldQ := [2]reg.Register{reg.R10, reg.R11}
+	ldO := [2]reg.Register{reg.R12, reg.R13}
 	tmp := reg.R14
 	b.Load(b.Param("y").Base(), y)
 	b.Load(b.Param("w").Base(), p)
 	b.Load(b.Param("ldQ"), reg.R10)
 	b.Load(b.Param("ldO"), reg.R12)
 	b.SHLQ(op.U8(2), reg.R12)
-	multiples(ldQ, nt)
-	multiples(ldO, nt)
+	triple(ldQ, nt)
+	triple(ldO, nt)
 	b.Load(b.Param("rowBlocks"), rows)
 	if halves == 1 {
 		b.ADDQ(rows, rows) // passes: half 0 and half 1 of each row block
@@ -115,7 +115,7 @@ func tokens(nt, halves int, long bool) {
 	finish()
 }
 
-func tokenStep(p, q reg.Register, ldQ [3]reg.Register, nt, halves int) {
+func tokenStep(p, q reg.Register, ldQ [2]reg.Register, nt, halves int) {
 	code, field := ymm[8:10], ymm[10:12]
 	for h := range halves {
 		b.VMOVDQU(at(p, 32*h), code[h])
@@ -143,24 +143,17 @@ func tokenStep(p, q reg.Register, ldQ [3]reg.Register, nt, halves int) {
 }
 
 // tokenStore scales the sums, which are still in the even registers, and stores them.
-func tokenStore(y, tmp reg.Register, nt, halves int) {
-	row := reg.R8
-	b.Load(b.Param("act").Base(), tmp)
-	b.Load(b.Param("ldY"), row)
-	b.SHLQ(op.U8(2), row)
+func tokenStore(y, act reg.Register, nt, halves int) {
+	ld := [2]reg.Register{reg.R8, reg.RDX}
+	b.Load(b.Param("act").Base(), act)
+	b.Load(b.Param("ldY"), ld[0])
+	b.SHLQ(op.U8(2), ld[0])
+	triple(ld, nt)
 	for t := range nt {
-		b.VBROADCASTSS(at(tmp, 4*t), reg.Y12)
+		b.VBROADCASTSS(at(act, 4*t), reg.Y12)
 		for h := range halves {
 			b.VMULPS(reg.Y12, ymm[2*(t*halves+h)], reg.Y13)
-			m := op.Mem{Base: y, Disp: 32 * h}
-			switch t {
-			case 1, 2:
-				m.Index, m.Scale = row, uint8(t)
-			case 3:
-				b.LEAQ(op.Mem{Base: row, Index: row, Scale: 2}, row)
-				m.Index, m.Scale = row, 1
-			}
-			b.VMOVUPS(reg.Y13, m)
+			b.VMOVUPS(reg.Y13, strided(y, ld, t, 32*h))
 		}
 	}
 }

@@ -19,11 +19,18 @@ const (
 
 func arithmetic() {
 	binary := func(name, doc string, f func(y, x, z vec)) {
-		kernel{name: name, doc: doc, out: []string{"dst"}, in: []string{"x", "y"}, unroll: 4, body: func(_ map[string]vec, x []vec) []vec {
-			z := b.YMM()
-			f(x[1], x[0], z)
-			return []vec{z}
-		}}.emit()
+		kernel{
+			name:   name,
+			doc:    doc,
+			out:    []string{"dst"},
+			in:     []string{"x", "y"},
+			unroll: 4,
+			body: func(_ map[string]vec, x []vec) []vec {
+				z := b.YMM()
+				f(x[1], x[0], z)
+				return []vec{z}
+			},
+		}.emit()
 	}
 	binary("addVec", "sets dst[i] = x[i] + y[i].", func(y, x, z vec) { b.VADDPS(y, x, z) })
 	binary("subVec", "sets dst[i] = x[i] - y[i].", func(y, x, z vec) { b.VSUBPS(y, x, z) })
@@ -33,11 +40,18 @@ func arithmetic() {
 	binary("minVec", "sets dst[i] = min(x[i], y[i]).", smallest)
 
 	unary := func(name, doc string, f func(x, z vec)) {
-		kernel{name: name, doc: doc, out: []string{"dst"}, in: []string{"x"}, unroll: 4, body: func(_ map[string]vec, x []vec) []vec {
-			z := b.YMM()
-			f(x[0], z)
-			return []vec{z}
-		}}.emit()
+		kernel{
+			name:   name,
+			doc:    doc,
+			out:    []string{"dst"},
+			in:     []string{"x"},
+			unroll: 4,
+			body: func(_ map[string]vec, x []vec) []vec {
+				z := b.YMM()
+				f(x[0], z)
+				return []vec{z}
+			},
+		}.emit()
 	}
 	unary("negVec", "sets dst[i] = -x[i].", func(x, z vec) { b.VXORPS(repeated(signBit), x, z) })
 	unary("absVec", "sets dst[i] = |x[i]|.", func(x, z vec) { b.VANDPS(repeated(absBits), x, z) })
@@ -51,11 +65,19 @@ func arithmetic() {
 	})
 
 	withScalar := func(name, doc string, f func(c, x, z vec)) {
-		kernel{name: name, doc: doc, out: []string{"dst"}, in: []string{"x"}, scalars: []string{"c"}, unroll: 4, body: func(s map[string]vec, x []vec) []vec {
-			z := b.YMM()
-			f(s["c"], x[0], z)
-			return []vec{z}
-		}}.emit()
+		kernel{
+			name:    name,
+			doc:     doc,
+			out:     []string{"dst"},
+			in:      []string{"x"},
+			scalars: []string{"c"},
+			unroll:  4,
+			body: func(s map[string]vec, x []vec) []vec {
+				z := b.YMM()
+				f(s["c"], x[0], z)
+				return []vec{z}
+			},
+		}.emit()
 	}
 	withScalar("addSVec", "sets dst[i] = x[i] + c.", func(c, x, z vec) { b.VADDPS(c, x, z) })
 	withScalar("mulSVec", "sets dst[i] = x[i] * c.", func(c, x, z vec) { b.VMULPS(c, x, z) })
@@ -65,14 +87,29 @@ func arithmetic() {
 	withScalar("maxSVec", "sets dst[i] = max(x[i], c).", largest)
 	withScalar("minSVec", "sets dst[i] = min(x[i], c).", smallest)
 
-	kernel{name: "axpyVec", doc: "sets dst[i] = fma(c, x[i], dst[i]).", out: []string{"dst"}, in: []string{"dst", "x"}, scalars: []string{"c"}, unroll: 4, body: func(s map[string]vec, x []vec) []vec {
-		b.VFMADD231PS(s["c"], x[1], x[0])
-		return []vec{x[0]}
-	}}.emit()
-	kernel{name: "mulAddVec", doc: "sets dst[i] = fma(x[i], y[i], z[i]).", out: []string{"dst"}, in: []string{"x", "y", "z"}, unroll: 2, body: func(_ map[string]vec, x []vec) []vec {
-		b.VFMADD231PS(x[0], x[1], x[2])
-		return []vec{x[2]}
-	}}.emit()
+	kernel{
+		name:    "axpyVec",
+		doc:     "sets dst[i] = fma(c, x[i], dst[i]).",
+		out:     []string{"dst"},
+		in:      []string{"dst", "x"},
+		scalars: []string{"c"},
+		unroll:  4,
+		body: func(s map[string]vec, x []vec) []vec {
+			b.VFMADD231PS(s["c"], x[1], x[0])
+			return []vec{x[0]}
+		},
+	}.emit()
+	kernel{
+		name:   "mulAddVec",
+		doc:    "sets dst[i] = fma(x[i], y[i], z[i]).",
+		out:    []string{"dst"},
+		in:     []string{"x", "y", "z"},
+		unroll: 2,
+		body: func(_ map[string]vec, x []vec) []vec {
+			b.VFMADD231PS(x[0], x[1], x[2])
+			return []vec{x[2]}
+		},
+	}.emit()
 }
 
 // largest sets z = max(x, y) as Go defines it: NaN if either is NaN, and

@@ -57,16 +57,24 @@ func eights(label string, n reg.GPVirtual, body func()) {
 }
 
 func quantization() {
-	kernel{name: "fakeQuantVec", doc: "sets dst[i] = scale * clamp(round_half_even(x[i]/scale), -127, 127).", out: []string{"dst"}, in: []string{"x"}, scalars: []string{"scale"}, unroll: 2, body: func(s map[string]vec, x []vec) []vec {
-		v := b.YMM()
-		b.VDIVPS(s["scale"], x[0], v)
-		b.VMAXPS(float(-127), v, v)
-		b.VMINPS(float(127), v, v)
-		b.VROUNDPS(op.U8(nearestEvenQuiet), v, v)
-		b.VADDPS(float(0), v, v) // -0 becomes +0, as through an integer
-		b.VMULPS(s["scale"], v, v)
-		return []vec{v}
-	}}.emit()
+	kernel{
+		name:    "fakeQuantVec",
+		doc:     "sets dst[i] = scale * clamp(round_half_even(x[i]/scale), -127, 127).",
+		out:     []string{"dst"},
+		in:      []string{"x"},
+		scalars: []string{"scale"},
+		unroll:  2,
+		body: func(s map[string]vec, x []vec) []vec {
+			v := b.YMM()
+			b.VDIVPS(s["scale"], x[0], v)
+			b.VMAXPS(float(-127), v, v)
+			b.VMINPS(float(127), v, v)
+			b.VROUNDPS(op.U8(nearestEvenQuiet), v, v)
+			b.VADDPS(float(0), v, v) // -0 becomes +0, as through an integer
+			b.VMULPS(s["scale"], v, v)
+			return []vec{v}
+		},
+	}.emit()
 	quantize()
 	blockOffsets()
 	quantizeToken()

@@ -109,37 +109,88 @@ func (k reduction) emit() {
 func reductions() {
 	add := func(y, x, z vec) { b.VADDPS(y, x, z) }
 	zero := repeated(0)
-	reduction{name: "sumVec", doc: "returns the sum of x.", in: []string{"x"}, start: zero, fold: add, step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
-		b.VADDPS(x[0], acc, acc)
-	}}.emit()
-	reduction{name: "sumSquaresVec", doc: "returns the sum of x[i]^2, fused.", in: []string{"x"}, start: zero, fold: add, step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
-		b.VFMADD231PS(x[0], x[0], acc)
-	}}.emit()
-	reduction{name: "dotVec", doc: "returns the sum of x[i]*y[i], fused.", in: []string{"x", "y"}, start: zero, fold: add, step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
-		b.VFMADD231PS(x[0], x[1], acc)
-	}}.emit()
-	reduction{name: "dot3Vec", doc: "returns the sum of (x[i]*y[i])*z[i], the last product fused.", in: []string{"x", "y", "z"}, start: zero, fold: add, step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
-		b.VMULPS(x[0], x[1], x[1])
-		b.VFMADD231PS(x[2], x[1], acc)
-	}}.emit()
-	reduction{name: "sumExpVec", doc: "returns the sum of refExp(x[i] - s).", in: []string{"x"}, scalars: []string{"s"}, start: zero, fold: add, prepare: expConstants, step: func(s map[string]vec, acc vec, x []vec, mask *vec) {
-		b.VSUBPS(s["s"], x[0], x[0])
-		e := exp(s, x[0])
-		if mask != nil {
-			b.VANDPS(*mask, e, e)
-		}
-		b.VADDPS(e, acc, acc)
-	}}.emit()
-	reduction{name: "maxValueVec", doc: "returns the largest x[i], NaN if there is one, -Inf for an empty x.", in: []string{"x"}, start: repeated(negInf), fold: largest, step: func(_ map[string]vec, acc vec, x []vec, mask *vec) {
-		if mask != nil {
-			b.VBLENDVPS(*mask, x[0], acc, x[0])
-		}
-		largest(x[0], acc, acc)
-	}}.emit()
+	reduction{
+		name:  "sumVec",
+		doc:   "returns the sum of x.",
+		in:    []string{"x"},
+		start: zero,
+		fold:  add,
+		step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
+			b.VADDPS(x[0], acc, acc)
+		},
+	}.emit()
+	reduction{
+		name:  "sumSquaresVec",
+		doc:   "returns the sum of x[i]^2, fused.",
+		in:    []string{"x"},
+		start: zero,
+		fold:  add,
+		step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
+			b.VFMADD231PS(x[0], x[0], acc)
+		},
+	}.emit()
+	reduction{
+		name:  "dotVec",
+		doc:   "returns the sum of x[i]*y[i], fused.",
+		in:    []string{"x", "y"},
+		start: zero,
+		fold:  add,
+		step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
+			b.VFMADD231PS(x[0], x[1], acc)
+		},
+	}.emit()
+	reduction{
+		name:  "dot3Vec",
+		doc:   "returns the sum of (x[i]*y[i])*z[i], the last product fused.",
+		in:    []string{"x", "y", "z"},
+		start: zero,
+		fold:  add,
+		step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
+			b.VMULPS(x[0], x[1], x[1])
+			b.VFMADD231PS(x[2], x[1], acc)
+		},
+	}.emit()
+	reduction{
+		name:    "sumExpVec",
+		doc:     "returns the sum of refExp(x[i] - s).",
+		in:      []string{"x"},
+		scalars: []string{"s"},
+		start:   zero,
+		fold:    add,
+		prepare: expConstants,
+		step: func(s map[string]vec, acc vec, x []vec, mask *vec) {
+			b.VSUBPS(s["s"], x[0], x[0])
+			e := exp(s, x[0])
+			if mask != nil {
+				b.VANDPS(*mask, e, e)
+			}
+			b.VADDPS(e, acc, acc)
+		},
+	}.emit()
+	reduction{
+		name:  "maxValueVec",
+		doc:   "returns the largest x[i], NaN if there is one, -Inf for an empty x.",
+		in:    []string{"x"},
+		start: repeated(negInf),
+		fold:  largest,
+		step: func(_ map[string]vec, acc vec, x []vec, mask *vec) {
+			if mask != nil {
+				b.VBLENDVPS(*mask, x[0], acc, x[0])
+			}
+			largest(x[0], acc, acc)
+		},
+	}.emit()
 	// As integers, absolute values order as floats do, and NaN above +Inf.
 	unsigned := func(y, x, z vec) { b.VPMAXUD(y, x, z) }
-	reduction{name: "absMaxVec", doc: "returns the largest |x[i]|, NaN if there is one, 0 for an empty x.", in: []string{"x"}, start: zero, fold: unsigned, step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
-		b.VANDPS(repeated(absBits), x[0], x[0])
-		b.VPMAXUD(x[0], acc, acc)
-	}}.emit()
+	reduction{
+		name:  "absMaxVec",
+		doc:   "returns the largest |x[i]|, NaN if there is one, 0 for an empty x.",
+		in:    []string{"x"},
+		start: zero,
+		fold:  unsigned,
+		step: func(_ map[string]vec, acc vec, x []vec, _ *vec) {
+			b.VANDPS(repeated(absBits), x[0], x[0])
+			b.VPMAXUD(x[0], acc, acc)
+		},
+	}.emit()
 }

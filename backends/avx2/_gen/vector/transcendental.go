@@ -8,38 +8,86 @@ import (
 )
 
 func transcendental() {
-	kernel{name: "expVec", doc: "sets dst[i] = refExp(x[i]).", out: []string{"dst"}, in: []string{"x"}, unroll: 2, prepare: expConstants, body: func(s map[string]vec, x []vec) []vec {
-		return []vec{exp(s, x[0])}
-	}}.emit()
-	kernel{name: "expScaleVec", doc: "sets dst[i] = c * refExp(x[i] - s).", out: []string{"dst"}, in: []string{"x"}, scalars: []string{"s", "c"}, unroll: 2, prepare: expConstants, body: func(s map[string]vec, x []vec) []vec {
-		z := b.YMM()
-		b.VSUBPS(s["s"], x[0], x[0])
-		b.VMULPS(exp(s, x[0]), s["c"], z)
-		return []vec{z}
-	}}.emit()
-	kernel{name: "logVec", doc: "sets dst[i] = refLog(x[i]).", out: []string{"dst"}, in: []string{"x"}, unroll: 1, body: func(_ map[string]vec, x []vec) []vec {
-		return []vec{log(x[0])}
-	}}.emit()
-	kernel{name: "sigmoidVec", doc: "sets dst[i] = 1 / (1 + refExp(-x[i])).", out: []string{"dst"}, in: []string{"x"}, unroll: 2, prepare: expConstants, body: func(s map[string]vec, x []vec) []vec {
-		return []vec{sigmoid(s, x[0])}
-	}}.emit()
-	kernel{name: "swigluVec", doc: "sets dst[i] = (gate[i] * sigmoid(gate[i])) * up[i].", out: []string{"dst"}, in: []string{"gate", "up"}, unroll: 2, prepare: expConstants, body: func(s map[string]vec, x []vec) []vec {
-		z := sigmoid(s, x[0])
-		b.VMULPS(z, x[0], z)
-		b.VMULPS(x[1], z, z)
-		return []vec{z}
-	}}.emit()
-	kernel{name: "swigluGradVec", doc: "sets, with s = sigmoid(gate[i]) and a = gate[i]*s,\ndup[i] = dy[i] * a and dgate[i] = (dy[i] * up[i]) * fma(a, 1-s, s).", out: []string{"dgate", "dup"}, in: []string{"gate", "up", "dy"}, unroll: 1, prepare: expConstants, body: func(s map[string]vec, x []vec) []vec {
-		sg := sigmoid(s, x[0])
-		silu, dup, rest, dgate := b.YMM(), b.YMM(), b.YMM(), b.YMM()
-		b.VMULPS(sg, x[0], silu)
-		b.VMULPS(silu, x[2], dup)
-		b.VSUBPS(sg, s["one"], rest)
-		b.VFMADD213PS(sg, silu, rest) // rest = silu*rest + sg
-		b.VMULPS(x[1], x[2], dgate)
-		b.VMULPS(rest, dgate, dgate)
-		return []vec{dgate, dup}
-	}}.emit()
+	kernel{
+		name:    "expVec",
+		doc:     "sets dst[i] = refExp(x[i]).",
+		out:     []string{"dst"},
+		in:      []string{"x"},
+		unroll:  2,
+		prepare: expConstants,
+		body: func(s map[string]vec, x []vec) []vec {
+			return []vec{exp(s, x[0])}
+		},
+	}.emit()
+	kernel{
+		name:    "expScaleVec",
+		doc:     "sets dst[i] = c * refExp(x[i] - s).",
+		out:     []string{"dst"},
+		in:      []string{"x"},
+		scalars: []string{"s", "c"},
+		unroll:  2,
+		prepare: expConstants,
+		body: func(s map[string]vec, x []vec) []vec {
+			z := b.YMM()
+			b.VSUBPS(s["s"], x[0], x[0])
+			b.VMULPS(exp(s, x[0]), s["c"], z)
+			return []vec{z}
+		},
+	}.emit()
+	kernel{
+		name:   "logVec",
+		doc:    "sets dst[i] = refLog(x[i]).",
+		out:    []string{"dst"},
+		in:     []string{"x"},
+		unroll: 1,
+		body: func(_ map[string]vec, x []vec) []vec {
+			return []vec{log(x[0])}
+		},
+	}.emit()
+	kernel{
+		name:    "sigmoidVec",
+		doc:     "sets dst[i] = 1 / (1 + refExp(-x[i])).",
+		out:     []string{"dst"},
+		in:      []string{"x"},
+		unroll:  2,
+		prepare: expConstants,
+		body: func(s map[string]vec, x []vec) []vec {
+			return []vec{sigmoid(s, x[0])}
+		},
+	}.emit()
+	kernel{
+		name:    "swigluVec",
+		doc:     "sets dst[i] = (gate[i] * sigmoid(gate[i])) * up[i].",
+		out:     []string{"dst"},
+		in:      []string{"gate", "up"},
+		unroll:  2,
+		prepare: expConstants,
+		body: func(s map[string]vec, x []vec) []vec {
+			z := sigmoid(s, x[0])
+			b.VMULPS(z, x[0], z)
+			b.VMULPS(x[1], z, z)
+			return []vec{z}
+		},
+	}.emit()
+	kernel{
+		name:    "swigluGradVec",
+		doc:     "sets, with s = sigmoid(gate[i]) and a = gate[i]*s,\ndup[i] = dy[i] * a and dgate[i] = (dy[i] * up[i]) * fma(a, 1-s, s).",
+		out:     []string{"dgate", "dup"},
+		in:      []string{"gate", "up", "dy"},
+		unroll:  1,
+		prepare: expConstants,
+		body: func(s map[string]vec, x []vec) []vec {
+			sg := sigmoid(s, x[0])
+			silu, dup, rest, dgate := b.YMM(), b.YMM(), b.YMM(), b.YMM()
+			b.VMULPS(sg, x[0], silu)
+			b.VMULPS(silu, x[2], dup)
+			b.VSUBPS(sg, s["one"], rest)
+			b.VFMADD213PS(sg, silu, rest) // rest = silu*rest + sg
+			b.VMULPS(x[1], x[2], dgate)
+			b.VMULPS(rest, dgate, dgate)
+			return []vec{dgate, dup}
+		},
+	}.emit()
 }
 
 // expMagic is 1.5*2^23: adding it to a float below 2^22 rounds to an integer,

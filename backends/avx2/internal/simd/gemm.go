@@ -11,7 +11,7 @@ import (
 const (
 	tileRows  = 6   // rows of the largest micro-kernel
 	panelCols = 16  // columns of a packed panel
-	blockRows = 96  // rows of a work item: with blockK columns they stay in the second-level cache
+	blockRows = 192 // rows of a work item: with blockK columns they stay in the second-level cache
 	blockK    = 384 // longest run of k in one pass: a panel of it stays in the first-level cache
 )
 
@@ -52,13 +52,26 @@ func (g *Gemm) copiesA() bool { return g.TransA || g.M >= tileRows && g.N >= 4*p
 // strideA is the distance of A's copied rows: odd in cache lines, so that a tile's rows fall into different sets.
 func (g *Gemm) strideA() int { return (roundUp(g.kc(), panelCols)/panelCols | 1) * panelCols }
 
-// slotLen is the number of floats one running item needs for its copy of A.
-func (g *Gemm) slotLen() int {
-	if !g.copiesA() {
-		return 0
+// buffersC says that an item adds up its passes over k beside C, where rows lie close together and do not compete for
+// the same sets of the cache, and copies the result.
+func (g *Gemm) buffersC() bool { return g.M >= tileRows && g.K > g.kc() }
+
+// areas are the lengths of what one running item keeps in scratch: its copy of A, and its block of C with that stride.
+func (g *Gemm) areas() (a, c, strideC int) {
+	rows, panels := g.blocks()
+	if g.copiesA() {
+		a = roundUp(rows, tileRows) * g.strideA()
 	}
-	rows, _ := g.blocks()
-	return roundUp(rows, tileRows) * g.strideA()
+	if g.buffersC() {
+		strideC = (panels | 1) * panelCols
+		c = rows * strideC
+	}
+	return a, c, strideC
+}
+
+func (g *Gemm) slotLen() int {
+	a, c, _ := g.areas()
+	return a + c
 }
 
 // kc is the length of a pass over k. A few rows take all of k at once: their panels are streamed, not reused.
@@ -100,6 +113,7 @@ func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
 	}
 	r := &gemmRun{plan: *g, a: a, b: b, c: c, kc: g.kc(), strideA: g.strideA()}
 	r.rows, r.panels = g.blocks()
+	r.lenA, r.lenC, r.strideC = g.areas()
 	r.colBlocks = ceilDiv(g.N, r.panels*panelCols)
 	rest := floats(scratch)
 	var phases []Phase
@@ -124,7 +138,8 @@ type gemmRun struct {
 	plan                        Gemm
 	a, b, c                     []float32
 	rows, panels, kc, colBlocks int
-	strideA                     int
+	lenA, lenC                  int // of an item's scratch
+	strideA, strideC            int
 	slots                       slots
 }
 
@@ -141,27 +156,39 @@ func (r *gemmRun) item(row, col int, area []float32) {
 	g := &r.plan
 	i0, j0 := row*r.rows, col*r.panels*panelCols
 	rows, cols := min(r.rows, g.M-i0), min(r.panels*panelCols, g.N-j0)
-	c := r.c[i0*g.N+j0:]
-	for k0 := 0; ; k0 += r.kc {
+	final := r.c[i0*g.N+j0:]
+	c, ldc := final, g.N
+	if r.lenC > 0 {
+		c, ldc = area[r.lenA:], r.strideC
+	}
+	for k0 := 0; k0 == 0 || k0 < g.K; k0 += r.kc {
 		k := min(r.kc, g.K-k0)
-		b := r.b[j0*g.K+k0*panelCols:]
-		s := strip{rows: rows, cols: cols, k: k, ldc: g.N, ldp: g.K * panelCols, first: k0 == 0}
-		a := area
-		switch {
-		case g.TransA:
-			s.rs, s.cs, s.tile = 1, tileRows, tileRows*k
-			packA(area, r.a[k0*g.M+i0:], g.M, k, rows)
-		case g.copiesA():
-			s.rs, s.cs, s.tile = r.strideA, 1, tileRows*r.strideA
-			packRowsA(area, r.strideA, r.a[i0*g.K+k0:], g.K, k, rows)
-		default:
-			s.rs, s.cs, s.tile = g.K, 1, tileRows*g.K
-			a = r.a[i0*g.K+k0:]
+		s := strip{rows: rows, cols: cols, k: k, ldc: ldc, ldp: g.K * panelCols, first: k0 == 0}
+		s.run(c, r.takeA(&s, area, i0, k0), r.b[j0*g.K+k0*panelCols:])
+	}
+	if r.lenC > 0 {
+		for i := range rows {
+			copy(final[i*g.N:i*g.N+cols], c[i*ldc:])
 		}
-		s.run(c, a, b)
-		if k0+k >= g.K {
-			return
-		}
+	}
+}
+
+// takeA sets the strides of the strip's rows, which start at row i0 and step k0 of op(A), and returns them, copied into
+// the area if that pays.
+func (r *gemmRun) takeA(s *strip, area []float32, i0, k0 int) []float32 {
+	g := &r.plan
+	switch {
+	case g.TransA:
+		s.rs, s.cs, s.tile = 1, tileRows, tileRows*s.k
+		packA(area, r.a[k0*g.M+i0:], g.M, s.k, s.rows)
+		return area
+	case r.lenA > 0:
+		s.rs, s.cs, s.tile = r.strideA, 1, tileRows*r.strideA
+		packRowsA(area, r.strideA, r.a[i0*g.K+k0:], g.K, s.k, s.rows)
+		return area
+	default:
+		s.rs, s.cs, s.tile = g.K, 1, tileRows*g.K
+		return r.a[i0*g.K+k0:]
 	}
 }
 

@@ -8,12 +8,6 @@ const RowBlock = 16
 const (
 	// maxSteps is the widest block in steps of 16 columns: the 16-bit sums are proven for 128.
 	maxSteps = 8
-	// panelTokens is the number of tokens one unpacked panel serves before it is unpacked again.
-	panelTokens = 96
-	// panelColumns bounds an unpacked panel: 16 rows of it stay in the first-level cache.
-	panelColumns = 1024
-	// panelFrom is the number of tokens from which unpacking to bytes pays.
-	panelFrom = 1000
 	// cacheBytes is a matrix size beyond which the one-token kernel prefetches.
 	cacheBytes = 768 << 10
 	// weightBytes is the part of a matrix that a few tokens pass over together.
@@ -133,7 +127,9 @@ type Tokens struct {
 }
 
 // strides of a token. Rows of a power of two would fall on the same sets of the first-level cache, hence the pad.
-func (t *Ternary) tokenStrides() (q, offsets int) { return roundUp(t.K, 64) + 64, roundUp(t.blocks(), 16) }
+func (t *Ternary) tokenStrides() (q, offsets int) {
+	return roundUp(t.K, 64) + 64, roundUp(t.blocks(), 16)
+}
 
 // TokenBytes is the size of the memory that n quantized tokens need.
 func (t *Ternary) TokenBytes(n int) int {

@@ -49,12 +49,12 @@ func benchMatMul(b *testing.B, m, k, group, n int) {
 	x := newMatrix(b, r, m, k, group)
 	rows := random(r, n*k)
 	tok := x.t.Tokens(make([]byte, x.t.TokenBytes(n)), n)
-	y, scratch := make([]float32, m*n), make([]byte, ScratchBytes)
+	y := make([]float32, m*n)
 	gops(b, x, n, func() {
 		for i := range n {
 			x.t.Quantize(&tok, i, rows[i*k:(i+1)*k])
 		}
-		x.t.MatMul(y, m, x.packed, &tok, 0, x.t.RowBlocks(), 0, n, scratch)
+		x.t.MatMul(y, m, x.packed, &tok, 0, x.t.RowBlocks(), 0, n)
 	})
 }
 

@@ -50,62 +50,6 @@ func tokens4Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []in
 	tokenBlocksRef(y, ldY, w, q, ldQ, offsets, ldO, act[:4], rowBlocks, groups, per, steps)
 }
 
-func unpackBlocks(dst, w []byte, blocks, steps int) {
-	unpackBlocksRef(dst, w, blocks, steps)
-}
-
-func panel1(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelRef(c, panel, q, ldQ, offsets, ldO, w, blocks, steps, 1)
-}
-
-func panel1Long(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelLongRef(c, panel, q, ldQ, offsets, ldO, blocks, steps, 1)
-}
-
-func panel2(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelRef(c, panel, q, ldQ, offsets, ldO, w, blocks, steps, 2)
-}
-
-func panel2Long(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelLongRef(c, panel, q, ldQ, offsets, ldO, blocks, steps, 2)
-}
-
-func panel3(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelRef(c, panel, q, ldQ, offsets, ldO, w, blocks, steps, 3)
-}
-
-func panel3Long(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelLongRef(c, panel, q, ldQ, offsets, ldO, blocks, steps, 3)
-}
-
-func panel4(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelRef(c, panel, q, ldQ, offsets, ldO, w, blocks, steps, 4)
-}
-
-func panel4Long(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelLongRef(c, panel, q, ldQ, offsets, ldO, blocks, steps, 4)
-}
-
-func panel5(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelRef(c, panel, q, ldQ, offsets, ldO, w, blocks, steps, 5)
-}
-
-func panel5Long(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelLongRef(c, panel, q, ldQ, offsets, ldO, blocks, steps, 5)
-}
-
-func panel6(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelRef(c, panel, q, ldQ, offsets, ldO, w, blocks, steps, 6)
-}
-
-func panel6Long(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps int) {
-	panelLongRef(c, panel, q, ldQ, offsets, ldO, blocks, steps, 6)
-}
-
-func foldTile(c []float32, sums []int32, scales []byte) {
-	foldTileRef(c, sums, scales)
-}
-
 func dequantVec(dst []float32, codes []byte, scale float32) {
 	dequantRef(dst, codes, scale)
 }

@@ -60,61 +60,6 @@ func tokenBlocksRef(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets [
 	}
 }
 
-// unpackBlocksRef writes byte 64*(column/4) + 4*row + column%4 of each block.
-func unpackBlocksRef(dst, w []byte, blocks, steps int) {
-	for i := range blocks {
-		block := w[i*(64*steps+64):]
-		for j := range steps {
-			for r := range RowBlock {
-				codes := transposeFields(loadDword(block[64*j+4*r:]))
-				for c := range 16 {
-					dst[((i*steps+j)*4+c/4)*64+4*r+c%4] = byte(codes >> (2 * c) & 3)
-				}
-			}
-		}
-	}
-}
-
-// panelSum is the integer product of one unpacked block's row r with one token.
-func panelSum(panel []byte, r, steps int, q []int8, offset int32) int32 {
-	sum := int32(int16(offset))
-	for c := range 16 * steps {
-		sum += int32(panel[c/4*64+4*r+c%4]) * int32(q[c])
-	}
-	return sum
-}
-
-// panelRef adds, for each token and block, the scaled integer products to c [tokens, 16].
-func panelRef(c []float32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, w []byte, blocks, steps, tokens int) {
-	for i := range blocks {
-		for n := range tokens {
-			for r := range RowBlock {
-				sum := panelSum(panel[256*steps*i:], r, steps, q[n*ldQ+16*steps*i:], offsets[n*ldO+i])
-				at := &c[n*RowBlock+r]
-				*at = fma32(float32(sum), loadFloat(w[i*(64*steps+64)+64*steps+4*r:]), *at)
-			}
-		}
-	}
-}
-
-// panelLongRef adds the integer products to c [tokens, 16].
-func panelLongRef(c []int32, panel []byte, q []int8, ldQ int, offsets []int32, ldO int, blocks, steps, tokens int) {
-	for i := range blocks {
-		for n := range tokens {
-			for r := range RowBlock {
-				c[n*RowBlock+r] += panelSum(panel[256*steps*i:], r, steps, q[n*ldQ+16*steps*i:], offsets[n*ldO+i])
-			}
-		}
-	}
-}
-
-func foldTileRef(c []float32, sums []int32, scales []byte) {
-	for i := range c {
-		c[i] = fma32(float32(sums[i]), loadFloat(scales[i%RowBlock*4:]), c[i])
-		sums[i] = 0
-	}
-}
-
 func dequantRef(dst []float32, codes []byte, scale float32) {
 	for i := range dst {
 		dst[i] = float32(int(codes[i/4]>>(i%4*2)&3)-1) * scale

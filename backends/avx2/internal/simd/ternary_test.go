@@ -76,7 +76,7 @@ func (x *matrix) check(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
 	for i := range y {
 		y[i] = fence
 	}
-	x.t.MatMul(y, ld, x.packed, k, rowLo, rowHi, lo, hi, make([]byte, ScratchBytes))
+	x.t.MatMul(y, ld, x.packed, k, rowLo, rowHi, lo, hi)
 	for i := range n {
 		for r := range ld {
 			want := fence
@@ -95,8 +95,24 @@ func TestTernaryMatMulEqualsItsDefinition(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(21, 1))
 	for _, s := range []struct{ m, k, group int }{
-		{1, 32, 32}, {16, 128, 128}, {17, 128, 128}, {15, 64, 64}, {40, 256, 128}, {33, 256, 256}, {48, 768, 768}, {20, 768, 128}, {50, 96, 96},
-		{31, 160, 160}, {16, 160, 32}, {19, 448, 224}, {18, 1184, 1184}, {16, 2304, 128}, {24, 2560, 512}, {16, 1920, 64}, {35, 1280, 640}, {16, 2080, 2080},
+		{1, 32, 32},
+		{16, 128, 128},
+		{17, 128, 128},
+		{15, 64, 64},
+		{40, 256, 128},
+		{33, 256, 256},
+		{48, 768, 768},
+		{20, 768, 128},
+		{50, 96, 96},
+		{31, 160, 160},
+		{16, 160, 32},
+		{19, 448, 224},
+		{18, 1184, 1184},
+		{16, 2304, 128},
+		{24, 2560, 512},
+		{16, 1920, 64},
+		{35, 1280, 640},
+		{16, 2080, 2080},
 	} {
 		x := newMatrix(t, r, s.m, s.k, s.group)
 		k := x.tokens(r, 14)
@@ -117,9 +133,24 @@ func TestTernaryMatMulOfManyTokensAndAnyRows(t *testing.T) {
 		x.check(t, x.tokens(r, 12+m%7), 0, x.t.RowBlocks(), 0, 12+m%7)
 	}
 	x := newMatrix(t, r, 20, 1280, 128)
-	x.check(t, x.tokens(r, 2*panelTokens+7), 0, 2, 0, 2*panelTokens+7)
+	x.check(t, x.tokens(r, 199), 0, 2, 0, 199)
 	x = newMatrix(t, r, 20, 2560, 1280)
-	x.check(t, x.tokens(r, panelTokens+1), 0, 2, 0, panelTokens+1)
+	x.check(t, x.tokens(r, 97), 0, 2, 0, 97)
+}
+
+func TestTokenKernelsEqualTheReferenceLoopOverPackedBlocks(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(20, 1))
+	for _, s := range []struct{ k, group int }{{256, 128}, {512, 256}, {96, 32}, {192, 192}} {
+		x := newMatrix(t, r, 48, s.k, s.group)
+		k := x.tokens(r, 4)
+		for n := 1; n <= 4; n++ {
+			got, want := make([]float32, 4*50), make([]float32, 4*50)
+			tokenBlocksRef(want, 50, x.packed, k.Q, k.StrideQ, k.Offsets, k.StrideOffsets, k.Scales[:n], 3, x.t.groups, x.t.per, x.t.steps)
+			tokensKernel(got, 50, x.packed, k.Q, k.StrideQ, k.Offsets, k.StrideOffsets, k.Scales[:n], 3, x.t.groups, x.t.per, x.t.steps)
+			compare(t, "kernel", [][]float32{got}, [][]float32{want})
+		}
+	}
 }
 
 // The largest sums that 16 bits must hold: every level equal, every activation +-127.
@@ -156,7 +187,7 @@ func TestTernaryDefinitionIsNearFloat64(t *testing.T) {
 	k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
 	x.t.Quantize(&k, 0, row)
 	y := make([]float32, 16)
-	x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1, nil)
+	x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1)
 	w := make([]float32, 16*1024)
 	x.t.DequantRows(w, x.codes, x.scales, 0, 16)
 	for i := range y {
@@ -190,7 +221,8 @@ func TestQuantizedTokensRoundAsADivisionDoes(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(29, 1))
 	const n = 1024
-	q, want, offsets, x := make([]int8, n), make([]int8, n), make([]int32, n/128), make([]float32, n)
+	q, want, x := make([]int8, n), make([]int8, n), make([]float32, n)
+	offsets, wantOffsets := make([]int32, n/128), make([]int32, n/128)
 	for range 2000 {
 		top := float32(math.Exp2(r.Float64()*60-30) * (1 + r.Float64()))
 		if r.IntN(10) == 0 {
@@ -205,7 +237,9 @@ func TestQuantizedTokensRoundAsADivisionDoes(t *testing.T) {
 		if got := quantizeTokenVec(q, offsets, x); got != scale {
 			t.Fatalf("scale is %g, want %g", got, scale)
 		}
-		quantizeRef(want, x, scale)
+		if got := quantizeTokenRef(want, wantOffsets, x); got != scale || !slices.Equal(offsets, wantOffsets) {
+			t.Fatalf("reference scale is %g, want %g; offsets %v and %v", got, scale, offsets, wantOffsets)
+		}
 		if !slices.Equal(q, want) {
 			for i := range q {
 				if q[i] != want[i] {
@@ -243,12 +277,17 @@ func TestDequantRows(t *testing.T) {
 		x.t.DequantRows(out.x, x.codes, x.scales, 1, s.m)
 		for row := 1; row < s.m; row++ {
 			codes, scales := x.row(row)
+			ref := make([]float32, s.k)
 			for c := range s.k {
 				want := (float32(codes[c/4]>>(2*(c%4))&3) - 1) * scales[c/s.group]
 				if got := out.x[(row-1)*s.k+c]; got != want {
 					t.Fatalf("row %d column %d is %g, want %g", row, c, got, want)
 				}
+				if c%s.group == 0 {
+					dequantRef(ref[c:c+s.group], codes[c/4:], scales[c/s.group])
+				}
 			}
+			compare(t, "dequantized row", [][]float32{ref}, [][]float32{out.x[(row-1)*s.k : row*s.k]})
 		}
 		out.check(t, "dequantization")
 	}
@@ -267,11 +306,11 @@ func TestKernelsDoNotAllocate(t *testing.T) {
 	r := rand.New(rand.NewPCG(27, 1))
 	x := newMatrix(t, r, 20, 256, 128)
 	k := x.tokens(r, 13)
-	y, row, scratch := make([]float32, 13*20), random(r, 256), make([]byte, ScratchBytes)
+	y, row := make([]float32, 13*20), random(r, 256)
 	h := make([]uint16, 255)
 	if n := testing.AllocsPerRun(10, func() {
 		for _, n := range []int{1, 3, 13} {
-			x.t.MatMul(y, 20, x.packed, k, 0, 2, 0, n, scratch)
+			x.t.MatMul(y, 20, x.packed, k, 0, 2, 0, n)
 		}
 		x.t.Quantize(k, 0, row)
 		SoftmaxRow(y[:20], row[:20])
@@ -290,7 +329,7 @@ func TestTokensAreReadWithinTheirColumns(t *testing.T) {
 		x := newMatrix(t, r, 16, k, k)
 		q := x.tokens(r, 1)
 		first := make([]float32, 16)
-		x.t.MatMul(first, 16, x.packed, q, 0, 1, 0, 1, nil)
+		x.t.MatMul(first, 16, x.packed, q, 0, 1, 0, 1)
 		for i := x.t.K; i < len(q.Q); i++ {
 			q.Q[i] = -128
 		}
@@ -298,7 +337,7 @@ func TestTokensAreReadWithinTheirColumns(t *testing.T) {
 			q.Offsets[i] = -1
 		}
 		second := make([]float32, 16)
-		x.t.MatMul(second, 16, x.packed, q, 0, 1, 0, 1, nil)
+		x.t.MatMul(second, 16, x.packed, q, 0, 1, 0, 1)
 		if fmt.Sprint(first) != fmt.Sprint(second) {
 			t.Errorf("%d columns: %v, then %v", k, first, second)
 		}

@@ -282,6 +282,15 @@ func TestHalfConversionsEqualTensors(t *testing.T) {
 			t.Fatalf("half %04x widens to %08x, want %08x", h, got, want)
 		}
 	}
+	whole, halves := make([]float32, 1<<16), make([]uint16, 1<<16)
+	f16ToF32Ref(whole, all)
+	f32ToF16Ref(halves, whole)
+	F32ToF16(all, f)
+	for i, h := range all {
+		if math.Float32bits(whole[i]) != math.Float32bits(f[i]) || halves[i] != h {
+			t.Fatalf("half %04x: %08x and %04x, want %08x and %04x", i, whole[i], halves[i], f[i], h)
+		}
+	}
 	// Every half, its neighbors, the points half way between, and specials.
 	r := rand.New(rand.NewPCG(17, 1))
 	for n := range 40 {

@@ -332,11 +332,24 @@ func TestTranscendentalsAtTheEdges(t *testing.T) {
 		f       func(dst, x []float32)
 		x, want float32
 	}{
-		{"exp(0)", Exp, 0, 1}, {"exp(-Inf)", Exp, -inf, 0}, {"exp(Inf)", Exp, inf, inf}, {"exp(89)", Exp, 89, inf},
-		{"exp(1e30)", Exp, 1e30, inf}, {"exp(-104)", Exp, -104, 0}, {"exp(-1e30)", Exp, -1e30, 0}, {"exp(NaN)", Exp, nan, nan},
-		{"exp(-103)", Exp, -103, 0x1p-149}, {"exp(88.72)", Exp, 88.72283, float32(math.Exp(float64(float32(88.72283))))},
-		{"log(0)", Log, 0, -inf}, {"log(1)", Log, 1, 0}, {"log(-1)", Log, -1, nan}, {"log(Inf)", Log, inf, inf}, {"log(-Inf)", Log, -inf, nan},
-		{"sigmoid(0)", Sigmoid, 0, 0.5}, {"sigmoid(-Inf)", Sigmoid, -inf, 0}, {"sigmoid(Inf)", Sigmoid, inf, 1},
+		{"exp(0)", Exp, 0, 1},
+		{"exp(-Inf)", Exp, -inf, 0},
+		{"exp(Inf)", Exp, inf, inf},
+		{"exp(89)", Exp, 89, inf},
+		{"exp(1e30)", Exp, 1e30, inf},
+		{"exp(-104)", Exp, -104, 0},
+		{"exp(-1e30)", Exp, -1e30, 0},
+		{"exp(NaN)", Exp, nan, nan},
+		{"exp(-103)", Exp, -103, 0x1p-149},
+		{"exp(88.72)", Exp, 88.72283, float32(math.Exp(float64(float32(88.72283))))},
+		{"log(0)", Log, 0, -inf},
+		{"log(1)", Log, 1, 0},
+		{"log(-1)", Log, -1, nan},
+		{"log(Inf)", Log, inf, inf},
+		{"log(-Inf)", Log, -inf, nan},
+		{"sigmoid(0)", Sigmoid, 0, 0.5},
+		{"sigmoid(-Inf)", Sigmoid, -inf, 0},
+		{"sigmoid(Inf)", Sigmoid, inf, 1},
 	} {
 		var got [1]float32
 		c.f(got[:], []float32{c.x})

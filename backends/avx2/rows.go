@@ -1,0 +1,208 @@
+package avx2
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/ternlm/tern/backends/avx2/internal/simd"
+	"github.com/ternlm/tern/backends/internal/host"
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
+)
+
+func addRows(t host.Table) {
+	t.Add("rmsnorm", rmsNorm())
+	t.Add("rmsnorm.vjp", rmsNormVJP())
+	t.Add("softmax", softmax())
+	t.Add("crossentropy", crossEntropy())
+	t.Add("crossentropy.vjp", crossEntropyVJP())
+	t.Add("int8", int8Rows())
+	t.Add("rope", rope(0, simd.RoPERow))
+	t.Add("rope.vjp", rope(2, simd.RoPEInverseRow))
+}
+
+func tensorF32(b []byte) []float32 { return tensor.View[float32](b) }
+
+// partRows is the number of rows whose shares of a column sum are added up in
+// one part: a constant, so the order of the sum depends on the shape alone.
+const partRows = 64
+
+func parts(n int) int { return (n + partRows - 1) / partRows }
+
+// addParts sets z to the sum of n parts of len(z) floats.
+func addParts(z, part []float32, n int) host.Loop {
+	return loop(len(z), n, func(lo, hi int) {
+		copy(z[lo:hi], part[lo:hi])
+		for i := 1; i < n; i++ {
+			simd.Add(z[lo:hi], z[lo:hi], part[i*len(z)+lo:i*len(z)+hi])
+		}
+	})
+}
+
+func rmsNorm() host.Kernel {
+	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
+		x, w, z := c.In[0].F32(), c.In[1].F32(), c.Out[0].F32()
+		n, d := rows(c.Node)
+		eps := float32(c.Node.Attr.(graph.NormAttr).Eps)
+		return []host.Loop{loop(n, 2*d, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				simd.RMSNormRow(z[i*d:(i+1)*d], x[i*d:(i+1)*d], w, eps)
+			}
+		})}
+	}}
+}
+
+func rmsNormVJP() host.Kernel {
+	return host.Kernel{
+		Supports: wide,
+		Scratch: func(n *graph.Node) int {
+			count, d := rows(n)
+			return 4 * parts(count) * d
+		},
+		Bind: func(c *host.Call) []host.Loop {
+			x, w, g, dx, dw := c.In[0].F32(), c.In[1].F32(), c.In[2].F32(), c.Out[0].F32(), c.Out[1].F32()
+			n, d := rows(c.Node)
+			eps, part := float32(c.Node.Attr.(graph.NormAttr).Eps), tensorF32(c.Scratch)
+			return []host.Loop{loop(parts(n), 5*d*partRows, func(lo, hi int) {
+				for p := lo; p < hi; p++ {
+					share := part[p*d : (p+1)*d]
+					clear(share)
+					for i := p * partRows; i < min(n, (p+1)*partRows); i++ {
+						x, g := x[i*d:(i+1)*d], g[i*d:(i+1)*d]
+						rstd := simd.RMSNormGradRow(dx[i*d:(i+1)*d], x, w, g, eps)
+						simd.RMSNormGainGradRow(share, x, g, rstd)
+					}
+				}
+			}), addParts(dw, part, parts(n))}
+		},
+	}
+}
+
+func softmax() host.Kernel {
+	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
+		x, z := c.In[0].F32(), c.Out[0].F32()
+		n, d := rows(c.Node)
+		return []host.Loop{loop(n, 6*d, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				simd.SoftmaxRow(z[i*d:(i+1)*d], x[i*d:(i+1)*d])
+			}
+		})}
+	}}
+}
+
+// checkTargets fails the run when a target is outside the vocabulary.
+func checkTargets(c *host.Call, targets []int32, vocab int) host.Loop {
+	return host.Loop{Items: 1, Do: func(_, _ int) {
+		for i, t := range targets {
+			if int(t) >= vocab {
+				c.Fail(fmt.Errorf("target %d (row %d) is out of range, wants less than %d", t, i, vocab))
+				return
+			}
+		}
+	}}
+}
+
+func crossEntropy() host.Kernel {
+	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
+		x, targets, z := c.In[0].F32(), c.In[1].I32(), c.Out[0].F32()
+		n, v := rows(c.Node)
+		return []host.Loop{checkTargets(c, targets, v), loop(n, 5*v, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				t := int(targets[i])
+				if t < 0 || t >= v {
+					z[i] = 0
+					continue
+				}
+				row := x[i*v : (i+1)*v]
+				z[i] = simd.LogSumExpRow(row) - row[t]
+			}
+		})}
+	}}
+}
+
+func crossEntropyVJP() host.Kernel {
+	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
+		x, targets, g, dx := c.In[0].F32(), c.In[1].I32(), c.In[2].F32(), c.Out[0].F32()
+		n, v := rows(c.Node)
+		return []host.Loop{checkTargets(c, targets, v), loop(n, 10*v, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				row, to, t := x[i*v:(i+1)*v], dx[i*v:(i+1)*v], int(targets[i])
+				if t < 0 || t >= v {
+					clear(to)
+					continue
+				}
+				simd.CrossEntropyGradRow(to, row, simd.LogSumExpRow(row), t, g[i])
+			}
+		})}
+	}}
+}
+
+func int8Rows() host.Kernel {
+	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
+		x, z := c.In[0].F32(), c.Out[0].F32()
+		n, d := rows(c.Node)
+		return []host.Loop{loop(n, 3*d, func(lo, hi int) {
+			for i := lo; i < hi; i++ {
+				simd.FakeQuantRow(z[i*d:(i+1)*d], x[i*d:(i+1)*d])
+			}
+		})}
+	}}
+}
+
+// angles is the table of the rotations of a run, made again when the positions
+// have changed: in training they never do.
+type angles struct {
+	T        int
+	freq     []float64
+	pos      []int32 // that the table was made for
+	cos, sin []float32
+	valid    bool
+}
+
+// rope rotates operand `of`.
+func rope(of int, rotate func(dst, x, cos, sin []float32)) host.Kernel {
+	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
+		x, pos, z := c.In[of].F32(), c.In[1].I32(), c.Out[0].F32()
+		s := c.Out[0].Shape
+		T, H, D := s[1], s[2], s[3]
+		a := newAngles(len(pos), T, D, c.Node.Attr.(graph.RoPEAttr).Theta)
+		return []host.Loop{
+			{Items: 1, Do: func(_, _ int) { a.fill(pos) }},
+			loop(s[0]*T, 2*H*D, func(lo, hi int) {
+				for r := lo; r < hi; r++ {
+					cos, sin := a.cos[r*D/2:(r+1)*D/2], a.sin[r*D/2:(r+1)*D/2]
+					for h := r * H; h < (r+1)*H; h++ {
+						rotate(z[h*D:(h+1)*D], x[h*D:(h+1)*D], cos, sin)
+					}
+				}
+			}),
+		}
+	}}
+}
+
+func newAngles(B, T, D int, theta float64) *angles {
+	a := &angles{T: T, pos: make([]int32, B), freq: make([]float64, D/2), cos: make([]float32, B*T*D/2), sin: make([]float32, B*T*D/2)}
+	for i := range a.freq {
+		a.freq[i] = math.Pow(theta, -2*float64(i)/float64(D))
+	}
+	return a
+}
+
+func (a *angles) fill(pos []int32) {
+	if a.valid && slices.Equal(a.pos, pos) {
+		return
+	}
+	copy(a.pos, pos)
+	a.valid = true
+	k := 0
+	for _, p := range pos {
+		for t := range a.T {
+			for _, f := range a.freq {
+				sin, cos := math.Sincos(float64(int(p)+t) * f)
+				a.sin[k], a.cos[k] = float32(sin), float32(cos)
+				k++
+			}
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/infer"
+	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/modelfile"
+	"github.com/ternlm/tern/train"
+)
+
+// announce says what will be trained, where it computes and where it saves.
+func (j *job) announce() error {
+	s, m := j.s, j.s.Model
+	j.info.Program, j.info.Machine, j.info.Backend = buildVersion(), machine(), describe(j.be)
+	j.info.Git = readGit(j.info.Program)
+	j.info.Started, j.info.Resumed = time.Now().UTC(), j.start.dir
+	j.info.Settings, j.info.Config = s.set.Settings(), j.config
+
+	counts, total := model.Count(j.trainer.Parameters())
+	line := func(name, format string, args ...any) { j.a.note("%-9s %s", name, fmt.Sprintf(format, args...)) }
+	line("model", "%s: %d layers, width %d, %d heads, ffn %d, context %d, vocabulary %s (%s)",
+		s.Preset, m.Layers, m.Dim, m.Heads, m.FFN, m.Context, thousands(m.Vocab), m.Tokenizer)
+	line("", "%s parameters: %s", thousands(total), countsText(m, counts))
+	line("", "quantizer %s, residual %s", m.Quant, m.Residual)
+	line("data", "%s: %s tokens", j.train.Name, thousands(j.train.Len()))
+	line("", "%s: %s tokens", j.valid.Name, thousands(j.valid.Len()))
+	line("backend", "%s on %s, %s", j.info.Backend.Name, j.device(), plural(j.info.Backend.Threads, "thread"))
+	perStep, steps := s.Recipe.TokensPerStep(), s.Recipe.Steps
+	line("recipe", "%s: %s steps of %s tokens = %s tokens, %.1f times the text; %s", s.RecipeName, thousands(steps), thousands(perStep),
+		thousands(steps*perStep), float64(steps)*float64(s.Recipe.Batch*s.Recipe.Accum)/float64(j.batches.Len()), s.Recipe.Optimizer)
+	every := "at the end"
+	if n := interval(s.Run.SaveEvery, steps, 4, 1000); n > 0 {
+		every = fmt.Sprintf("every %s steps", thousands(n))
+	}
+	line("saves", "%s %s", s.Run.Out, every)
+	if j.start.dir != "" {
+		line("resumes", "%s, step %s", j.start.dir, thousands(j.trainer.Done()))
+	}
+	return nil
+}
+
+func (j *job) device() string {
+	if cpu := j.info.Machine.CPU; cpu != "" {
+		return cpu
+	}
+	return j.info.Backend.Device
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// countsText lists parameters by category.
+func countsText(m model.Config, counts map[model.Category]int) string {
+	var parts []string
+	for _, c := range model.Categories {
+		if counts[c] > 0 {
+			parts = append(parts, categoryName(m, c)+" "+thousands(counts[c]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// trainResult is what a finished training reports.
+type trainResult struct {
+	Trained  train.Score `json:"trained"`
+	Exported train.Score `json:"exported"` // of the file, read back
+	Windows  int         `json:"windows"`
+	GGUF     string      `json:"gguf"`
+	MHC      string      `json:"mhc,omitempty"`
+	Bytes    int64       `json:"gguf_bytes"`
+	Seconds  float64     `json:"seconds"` // of everything, from the start of this process
+	Story    string      `json:"story"`
+}
+
+// conclude evaluates and exports the model, reads the file back, evaluates
+// that, and writes a story from it.
+func (j *job) conclude(ctx context.Context) error {
+	r := trainResult{GGUF: filepath.Join(j.s.Run.Out, modelFile)}
+	var err error
+	if r.Trained, r.Windows, err = j.score(ctx, model.Pass{Packed: true}, nil); err != nil {
+		return err
+	}
+	w, err := modelfile.Collect(ctx, j.model, j.trainer.Store())
+	if err != nil {
+		return err
+	}
+	w.Info = modelfile.Info{
+		Name: "tern " + j.s.Preset, CreatedBy: buildVersion().String(), BitsPerByte: r.Trained.BitsPerByte,
+		Description: fmt.Sprintf("%d steps of %d tokens on: %s", j.s.Recipe.Steps, j.s.Recipe.TokensPerStep(), j.train.Name),
+	}
+	if r.MHC, err = export(w, r.GGUF); err != nil {
+		return err
+	}
+	back, err := modelfile.ReadGGUF(r.GGUF)
+	if err != nil {
+		return errors.Wrap(err, "read the exported model back")
+	}
+	if r.Exported, _, err = j.score(ctx, modelfile.Pass, back); err != nil {
+		return err
+	}
+	if info, err := os.Stat(r.GGUF); err == nil {
+		r.Bytes = info.Size()
+	}
+	if !j.o.json {
+		j.printScores(r)
+	}
+	if err := j.story(ctx, back, &r); err != nil {
+		return err
+	}
+	r.Seconds = time.Since(j.info.Started).Seconds()
+	j.info.Result = &r
+	if err := j.info.write(j.s.Run.Out); err != nil {
+		return err
+	}
+	if j.o.json {
+		return json.NewEncoder(j.a.stdout).Encode(map[string]any{"result": r})
+	}
+	j.printNext(r)
+	return nil
+}
+
+// score evaluates w, or the model in training where w is nil.
+func (j *job) score(ctx context.Context, p model.Pass, w *modelfile.Weights) (train.Score, int, error) {
+	store := j.trainer.Store()
+	if w != nil {
+		s, err := j.be.NewStore()
+		if err != nil {
+			return train.Score{}, 0, err
+		}
+		defer s.Close()
+		if err := w.Put(ctx, s); err != nil {
+			return train.Score{}, 0, err
+		}
+		store = s
+	}
+	window := j.s.Recipe.Window
+	e, err := train.NewEvaluator(ctx, j.be, j.model, p, j.valid.Tokens, j.evalBatch(), window, j.s.Run.FinalWindows)
+	if err != nil {
+		return train.Score{}, 0, err
+	}
+	defer e.Close()
+	score, err := e.Run(ctx, store)
+	return score, score.Tokens / window, err
+}
+
+// scoreText is an evaluation in one line.
+func scoreText(s train.Score) string {
+	return fmt.Sprintf("loss %.4f | perplexity %.2f | %.4f bits per byte", s.Loss, s.Perplexity, s.BitsPerByte)
+}
+
+func (j *job) printScores(r trainResult) {
+	j.a.printf("trained   %s\n", scoreText(r.Trained))
+	j.a.printf("exported  %s\n", scoreText(r.Exported))
+	j.a.printf("          on %s windows, %s tokens that it did not train on\n", thousands(r.Windows), thousands(r.Trained.Tokens))
+	j.a.printf("saved     %s, %s\n", r.GGUF, size(r.Bytes))
+	if r.MHC != "" {
+		j.a.printf("          %s\n", r.MHC)
+	}
+}
+
+// story writes a text from the exported model.
+func (j *job) story(ctx context.Context, w *modelfile.Weights, r *trainResult) error {
+	m, err := infer.Load(ctx, j.be, w)
+	if err != nil {
+		return err
+	}
+	g := generation{Sampling: infer.Sampling{Temperature: 0.8, TopK: 40, Seed: 1}, Tokens: 200}
+	var text strings.Builder
+	show := func(s string) error {
+		text.WriteString(s)
+		if j.o.json {
+			return nil
+		}
+		_, err := io.WriteString(j.a.stdout, s)
+		return err
+	}
+	if !j.o.json {
+		j.a.printf("\nA story from the exported file (temperature 0.8, top-k 40, seed 1):\n\n")
+	}
+	_, err = g.run(ctx, m, j.s.Run.Prompt, show)
+	r.Story = text.String()
+	if !j.o.json {
+		j.a.printf("\n")
+	}
+	return errors.CombineErrors(err, m.Close())
+}
+
+func (j *job) printNext(r trainResult) {
+	j.a.printf("\nNext:\n  %s generate --model %s \"The little dog\"\n  %s eval --model %s --windows 0\n  %s inspect %s\n",
+		self(), r.GGUF, self(), r.GGUF, self(), r.GGUF)
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"github.com/cockroachdb/errors"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ternlm/tern/framework"
+)
+
+// newGroup returns a command that only holds others.
+func newGroup(use, short string, commands ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	g.AddCommand(commands...)
+	g.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				names = append(names, c.Name())
+			}
+		}
+		return usagef(framework.Suggest(args[0], names), "%s has no command %q", cmd.CommandPath(), args[0])
+	}
+	return g
+}
+
+// flagError makes an error of the command line a usage error, with the flag
+// that may have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	hint := "see " + cmd.CommandPath() + " --help"
+	var missing *pflag.NotExistError
+	if errors.As(err, &missing) {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				names = append(names, f.Name)
+			}
+		})
+		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+			hint = "did you mean --" + near + "? " + hint
+		}
+	}
+	return usagef(hint, "%v", err)
+}
+
+// usageArgs makes what check finds wrong a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usagef("usage: "+cmd.UseLine(), "%v", err)
+		}
+		return nil
+	}
+}
+
+// nearest returns the name that is closest to a mistyped one, or "".
+func nearest(name string, names []string) string {
+	best, most := "", 1+len(name)/3
+	for _, n := range names {
+		if d := distance(name, n); d <= most {
+			best, most = n, d-1
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

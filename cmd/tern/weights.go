@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/formats/checkpoint"
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/modelfile"
+)
+
+// openWeights reads the model at path: a GGUF file, a checkpoint, or a run,
+// whose newest sound checkpoint it takes. Those are packed on be.
+func openWeights(ctx context.Context, be framework.Backend, path string) (*modelfile.Weights, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.WithHint(errors.Wrap(err, "open model"), "name a GGUF file, a run's directory or a checkpoint's")
+	}
+	if !st.IsDir() {
+		if kind := sniff(path); kind == "mhc" {
+			return nil, usagef("name the .gguf file beside it", "%s holds only the parameters of a residual, no model", path)
+		}
+		return modelfile.ReadGGUF(path)
+	}
+	dir, err := checkpointIn(path)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := checkpoint.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	w, err := weightsOf(ctx, be, snap)
+	return w, errors.Wrapf(err, "%s", dir)
+}
+
+// sniff tells "gguf" and "mhc" files apart by their first bytes; "" is
+// neither.
+func sniff(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var magic [4]byte
+	if _, err := io.ReadFull(f, magic[:]); err != nil {
+		return ""
+	}
+	switch string(magic[:]) {
+	case "GGUF":
+		return "gguf"
+	case "!CHm": // 0x6D484321, little-endian
+		return "mhc"
+	}
+	return ""
+}
+
+// checkpointIn returns the directory of the checkpoint at path or of the
+// newest sound one of the run at path.
+func checkpointIn(path string) (string, error) {
+	if strings.HasPrefix(filepath.Base(filepath.Clean(path)), "step-") {
+		return path, nil
+	}
+	dir, _, err := checkpoint.Latest(path)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return "", errors.WithHint(errors.Wrapf(checkpoint.ErrNotFound, "%s holds no usable checkpoint", path), "name a run's directory, a step-... directory in one, or a GGUF file")
+	}
+	return dir, err
+}
+
+// weightsOf packs the weights of a checkpoint.
+func weightsOf(ctx context.Context, be framework.Backend, snap *checkpoint.Snapshot) (w *modelfile.Weights, err error) {
+	c, err := parseResolved(snap.Config)
+	if err != nil {
+		return nil, err
+	}
+	m, err := model.New(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	store, err := be.NewStore()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.CombineErrors(err, store.Close()) }()
+	params, err := m.Parameters()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range params {
+		t := snap.Tensors[p.Name]
+		if t == nil || !t.Shape.Equal(p.Shape) {
+			return nil, errors.Wrapf(checkpoint.ErrMismatch, "no parameter %s of shape %v", p.Name, p.Shape)
+		}
+		if err := store.Put(ctx, p.Name, t); err != nil {
+			return nil, err
+		}
+	}
+	if err := pack(ctx, be, m, store); err != nil {
+		return nil, err
+	}
+	if w, err = modelfile.Collect(ctx, m, store); err != nil {
+		return nil, err
+	}
+	w.Info = modelfile.Info{Name: "tern", CreatedBy: buildVersion().String()}
+	return w, nil
+}
+
+// pack quantizes the weights in a store.
+func pack(ctx context.Context, be framework.Backend, m *model.Model, s framework.Store) error {
+	g, err := m.Pack()
+	if err != nil {
+		return errors.Wrap(err, "trace packing")
+	}
+	exe, err := be.Compile(ctx, g)
+	if err != nil {
+		return errors.Wrap(err, "compile packing")
+	}
+	return errors.CombineErrors(exe.Run(ctx, s, nil, nil), exe.Close())
+}
