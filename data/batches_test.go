@@ -204,6 +204,21 @@ func TestAlignedWindowsStartAtStoriesAndLoseNothing(t *testing.T) {
 	}
 }
 
+func TestAlignedWindowsReachTheLastToken(t *testing.T) {
+	_, ids := documents(t, rand.New(rand.NewPCG(8, 8)), 300, 9)
+	for n := 17; n < 200; n++ {
+		tokens, err := NewTokens(ids[:n], "gpt2:300")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := batches(t, tokens, BatchOptions{Batch: 1, Window: 16, AlignStories: true})
+		want := alignedStarts(ids[:n], 16, 17)
+		if !slices.Equal(b.starts, want) {
+			t.Fatalf("%d tokens: starts %v, want %v", n, b.starts, want)
+		}
+	}
+}
+
 // alignedStarts follows the words of BatchOptions.AlignStories.
 func alignedStarts(ids []uint16, window, stride int) []int64 {
 	starts := []int64{0}

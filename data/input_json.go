@@ -222,7 +222,7 @@ func (a *arrayScanner) element() ([]byte, error) {
 		for a.pos < len(a.buf) {
 			c := a.buf[a.pos]
 			switch {
-			case false && c == '\\':
+			case quoted && c == '\\':
 				if a.pos+1 >= len(a.buf) {
 					goto refill
 				}

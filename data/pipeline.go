@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/cockroachdb/errors"
@@ -171,10 +170,10 @@ func (w *worker) document(s *segment, r record, raw []byte) error {
 	if s.source.check && !utf8.Valid(text) {
 		return notUTF8(errors.Wrapf(ErrNotUTF8, "at its byte %d", invalidAt(text)))
 	}
-	text = w.trim(text, r, s.source.lines)
-	if len(text) == 0 && r.first && r.last {
+	if r.first && r.last && len(bytes.TrimSpace(text)) == 0 {
 		return nil
 	}
+	text = w.trim(text, r, s.source.lines)
 	w.ids = w.p.tok.Encode(w.ids[:0], text)
 	if r.last {
 		w.ids = append(w.ids, w.p.tok.EOT())
@@ -187,15 +186,17 @@ func (w *worker) document(s *segment, r record, raw []byte) error {
 	return nil
 }
 
+// lineBreaks are what is trimmed at the ends of documents.
+const lineBreaks = "\r\n"
+
 func (w *worker) trim(text []byte, r record, lines bool) []byte {
-	if !w.p.o.KeepSpace {
-		if r.first {
-			text = bytes.TrimLeftFunc(text, unicode.IsSpace)
-		}
-		if r.last {
-			text = bytes.TrimRightFunc(text, unicode.IsSpace)
-		}
-		return text
+	switch {
+	case !w.p.o.Verbatim && r.first && r.last:
+		return bytes.Trim(text, lineBreaks)
+	case !w.p.o.Verbatim && r.first:
+		return bytes.TrimLeft(text, lineBreaks)
+	case !w.p.o.Verbatim && r.last:
+		return bytes.TrimRight(text, lineBreaks)
 	}
 	if lines && r.first {
 		text = bytes.TrimPrefix(bytes.TrimPrefix(text, []byte("\r")), []byte("\n"))

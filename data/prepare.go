@@ -38,10 +38,11 @@ type PrepareOptions struct {
 	// "text", else "story", else the only one that holds strings.
 	Field string
 
-	// KeepSpace leaves white space at both ends of a document; else it is
-	// trimmed. In plain text one line break at each end belongs to the
-	// <|endoftext|> lines in any case.
-	KeepSpace bool
+	// Verbatim keeps line breaks at both ends of a document, which are trimmed
+	// otherwise. In plain text one at each end belongs to the <|endoftext|>
+	// lines in any case. Other white space is always kept: the published token
+	// counts of TinyStories come out so.
+	Verbatim bool
 
 	// Workers is the number of goroutines that tokenize; 0 is one per CPU. The
 	// result does not depend on it.
@@ -53,9 +54,9 @@ type PrepareOptions struct {
 }
 
 // Prepare writes the token file and its manifest: for each document its ids
-// and the end-of-text id. Empty documents are left out. Files appear whole or
-// not at all, memory does not grow with the inputs, and the result is a
-// function of the inputs, Tokenizer, Field and KeepSpace.
+// and the end-of-text id. Documents of nothing but white space are left out.
+// Files appear whole or not at all, memory does not grow with the inputs, and
+// the result is a function of the inputs, Tokenizer, Field and Verbatim.
 //
 // Token files as input keep their ids where the tokenizer is theirs (with
 // llm.c's end-of-text ids moved from before documents to after them); else

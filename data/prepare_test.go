@@ -21,6 +21,8 @@ import (
 	"github.com/cockroachdb/errors"
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/ternlm/tern/data/tinystories"
 )
 
 // prepare writes a token file from inputs and returns its bytes.
@@ -86,6 +88,20 @@ func TestValidationStoriesHaveThePublishedChecksum(t *testing.T) {
 	}
 }
 
+func TestTrainingStoriesHaveThePublishedCount(t *testing.T) {
+	text, err := tinystories.Train()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := TokenizeText(context.Background(), text, "gpt2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := tokens.Manifest(); !ok || m.Tokens != 1798294 || m.Documents != tinystories.TrainStories {
+		t.Errorf("%+v", m)
+	}
+}
+
 func pack(t testing.TB, kind string, b []byte) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -117,7 +133,7 @@ func TestFormatsComeToTheSameTokens(t *testing.T) {
 	for _, d := range docs {
 		texts = append(texts, string(toJSON(t, map[string]any{"id": 1, "text": d, "story": "no"})))
 		stories = append(stories, string(toJSON(t, map[string]any{"summary": "no", "tags": []string{"]", "}"}, "story": d})))
-		mixed = append(mixed, string(toJSON(t, map[string]any{"n": 7, "body": " " + d})))
+		mixed = append(mixed, string(toJSON(t, map[string]any{"n": 7, "body": "\n\r\n" + d + "\n"})))
 		quoted = append(quoted, string(toJSON(t, d)))
 		before = append(before, 50256)
 		for _, id := range open(t, "gpt2").EncodeString(d) {
@@ -165,7 +181,7 @@ func TestFormatsComeToTheSameTokens(t *testing.T) {
 func TestParquetOfAnotherWriterIsRead(t *testing.T) {
 	docs := []string{
 		"Once upon a time, there was a little girl named Lily. She liked ½ an apple.", "The end.",
-		"Tom's dog said \"wow\".\n\nThen it ran.", "Füße 🦙",
+		"  Tom's dog said \"wow\".\n\nThen it ran.  ", "Füße 🦙",
 	}
 	want := encoded(t, "gpt2", docs)
 	for file, o := range map[string]PrepareOptions{
@@ -176,10 +192,25 @@ func TestParquetOfAnotherWriterIsRead(t *testing.T) {
 			t.Errorf("%s: %d bytes, want %d", file, len(got), len(want))
 		}
 	}
-	kept, _ := prepare(t, PrepareOptions{Inputs: []string{"testdata/text.snappy.parquet"}, KeepSpace: true})
-	docs[2] = "  Tom's dog said \"wow\".\n\nThen it ran.  "
-	if !bytes.Equal(kept, encoded(t, "gpt2", docs)) {
-		t.Error("white space was not kept")
+}
+
+func TestLineBreaksAtTheEndsOfDocuments(t *testing.T) {
+	text := []byte("\n\na \r\n\r\n<|endoftext|>\n \n\n<|endoftext|>\r\n \nb\n<|endoftext|>")
+	lines := []byte("\"\\n\\n\\na\\r\\n\"\n\"\\n \"\n\" b\"")
+	for name, c := range map[string]struct {
+		data     []byte
+		verbatim bool
+		want     []string
+	}{
+		"text":            {text, false, []string{"a ", " \nb"}},
+		"text, verbatim":  {text, true, []string{"\na \r\n", " \nb"}},
+		"jsonl":           {lines, false, []string{"a", " b"}},
+		"jsonl, verbatim": {lines, true, []string{"\n\n\na\r\n", " b"}},
+	} {
+		got, _ := prepare(t, PrepareOptions{Inputs: []string{writeFile(t, "in", c.data)}, Verbatim: c.verbatim})
+		if !bytes.Equal(got, encoded(t, "gpt2", c.want)) {
+			t.Errorf("%s: %v, want the tokens of %q", name, got, c.want)
+		}
 	}
 }
 
@@ -253,7 +284,7 @@ func TestSpaceAtTheEndOfALongDocumentIsTrimmed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got, encoded(t, "gpt2", []string{strings.TrimSpace(long), "b"})) {
+	if !bytes.Equal(got, encoded(t, "gpt2", []string{" \n" + long, "b"})) {
 		t.Error("other tokens")
 	}
 }

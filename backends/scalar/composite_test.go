@@ -118,12 +118,11 @@ func linears() []composite {
 func (c composite) inputs(t *testing.T) (operands []tensor.Type, in map[string]*tensor.Tensor) {
 	op := graph.Lookup(c.op)
 	operands = slices.Clone(c.in)
-	g := trace(t, func(b *graph.Builder) {
+	trace(t, func(b *graph.Builder) {
 		for _, v := range b.Apply(op, c.attr, declare(b, c.in)...) {
 			operands = append(operands, v.Type())
 		}
 	})
-	_ = g
 	in = map[string]*tensor.Tensor{}
 	for i, typ := range operands {
 		name := operandName(i)

@@ -190,12 +190,24 @@ func widen[F Float](dst []F, t tensor.Tensor, at int) {
 
 func constant[F Float]() host.Kernel {
 	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
-		v := c.Node.Attr.(graph.ConstAttr).Value
+		a := c.Node.Attr.(graph.ConstAttr)
 		if z := c.Out[0]; z.DType == tensor.I32 {
-			return []host.Loop{fill(z.I32(), int32(v))}
+			return constantOf(z.I32(), a)
 		}
-		return []host.Loop{fill(view[F](c.Out[0]), F(v))}
+		return constantOf(view[F](c.Out[0]), a)
 	}}
+}
+
+// constantOf fills z with the one value of a, or with its list.
+func constantOf[E ~int32 | ~float32 | ~float64](z []E, a graph.ConstAttr) []host.Loop {
+	if len(a.Values) == 0 {
+		return []host.Loop{fill(z, E(a.Value))}
+	}
+	return []host.Loop{once(func() {
+		for i, v := range a.Values {
+			z[i] = E(v)
+		}
+	})}
 }
 
 func fill[E any](z []E, v E) host.Loop {

@@ -13,8 +13,10 @@ const (
 	tileRows  = 8
 	tileCols  = 64
 	tileDepth = 32
-	fewRows   = 2
 )
+
+// fewRows is up to how many rows y is read where it is, not copied.
+const fewRows = 2
 
 // product is z = op(x) op(y) for a batch of matrices z [m,n], summed over k.
 type product[F Float] struct {

@@ -215,7 +215,7 @@ func TestARunDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func TestOpenTakesAnumberOfThreads(t *testing.T) {
+func TestOpenTakesTheNumberOfThreads(t *testing.T) {
 	for _, c := range []struct {
 		spec string
 		err  error

@@ -56,7 +56,8 @@ func constSamples() []sample {
 			out = append(out, sample{attr: graph.ConstAttr{Value: v, Type: t.String()}})
 		}
 	}
-	return out
+	list := graph.ConstAttr{Values: []float64{1, -2, 0.5, 0.25, 8, -0.125}, Type: tensor.T(tensor.F32, 2, 3).String()}
+	return append(out, sample{attr: list})
 }
 
 func iotaSamples() []sample {

@@ -4,6 +4,9 @@ import (
 	"hash/fnv"
 	"math"
 	"math/bits"
+	"runtime"
+	"sync"
+	"sync/atomic"
 )
 
 // Key selects a stream.
@@ -55,21 +58,51 @@ func (k Key) Float64(i uint64) float64 {
 // Normal returns element i of the stream, standard normal (Box-Muller on the
 // uniform pair of counter i/2).
 func (k Key) Normal(i uint64) float64 {
-	b := Block(k, [4]uint32{uint32(i >> 1), uint32(i >> 33), 2})
+	even, odd := k.pair(i >> 1)
+	if i&1 == 0 {
+		return even
+	}
+	return odd
+}
+
+// pair returns elements 2c and 2c+1 of Normal.
+func (k Key) pair(c uint64) (even, odd float64) {
+	b := Block(k, [4]uint32{uint32(c), uint32(c >> 32), 2})
 	// u in (0,1], so that the logarithm is finite.
 	u := (float64((uint64(b[0])<<32|uint64(b[1]))>>11) + 1) * 0x1p-53
 	v := float64((uint64(b[2])<<32|uint64(b[3]))>>11) * 0x1p-53
 	r := math.Sqrt(-2 * math.Log(u))
 	sin, cos := math.Sincos(2 * math.Pi * v)
-	if i&1 == 0 {
-		return r * cos
-	}
-	return r * sin
+	return r * cos, r * sin
 }
 
-// FillNormal fills dst with mean + std times elements 0, 1, ... of the stream.
+// FillNormal fills dst with mean + std times elements 0, 1, ... of the stream,
+// on all processors: an element depends on its index alone.
 func (k Key) FillNormal(dst []float32, mean, std float64) {
-	for i := range dst {
-		dst[i] = float32(mean + std*k.Normal(uint64(i)))
+	const piece = 1 << 16
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range min(runtime.GOMAXPROCS(0), (len(dst)+piece-1)/piece) {
+		wg.Go(func() {
+			for {
+				lo := int(next.Add(piece)) - piece
+				if lo >= len(dst) {
+					return
+				}
+				k.fill(dst[lo:min(lo+piece, len(dst))], uint64(lo), mean, std)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// fill sets dst to elements from on, an even number.
+func (k Key) fill(dst []float32, from uint64, mean, std float64) {
+	for i := 0; i < len(dst); i += 2 {
+		even, odd := k.pair((from + uint64(i)) / 2)
+		dst[i] = float32(mean + std*even)
+		if i+1 < len(dst) {
+			dst[i+1] = float32(mean + std*odd)
+		}
 	}
 }

@@ -66,3 +66,16 @@ func TestUint32WalksTheBlocks(t *testing.T) {
 		}
 	}
 }
+
+func TestFillNormalIsTheStream(t *testing.T) {
+	k := NewKey(5, "fill")
+	for _, n := range []int{0, 1, 2, 7, 1<<16 + 3, 1 << 18} {
+		dst := make([]float32, n)
+		k.FillNormal(dst, 1, 0.5)
+		for i, v := range dst {
+			if want := float32(1 + 0.5*k.Normal(uint64(i))); v != want {
+				t.Fatalf("%d elements: element %d is %v, want %v", n, i, v, want)
+			}
+		}
+	}
+}

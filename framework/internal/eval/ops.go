@@ -40,8 +40,12 @@ func primitive(n *graph.Node, in []value) (value, error) {
 	}
 	switch n.Op.Name {
 	case "const":
+		a := n.Attr.(graph.ConstAttr)
 		for i := range out.f {
-			out.f[i] = n.Attr.(graph.ConstAttr).Value
+			out.f[i] = a.Value
+			if len(a.Values) > 0 {
+				out.f[i] = a.Values[i]
+			}
 		}
 	case "iota":
 		for i := range out.f {

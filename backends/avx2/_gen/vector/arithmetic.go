@@ -114,7 +114,7 @@ func arithmetic() {
 
 // largest sets z = max(x, y) as Go defines it: NaN if either is NaN, and
 // max(-0, +0) = +0. VMAXPS alone returns its second operand in both cases;
-// both orders and an AND settle the zeros, an unordered sum the NaNs.
+// both orders and an AND settle the zeros, an unordered sum the NaNs. z may be x or y.
 func largest(y, x, z vec) { extremum(y, x, z, true) }
 
 func smallest(y, x, z vec) { extremum(y, x, z, false) }
@@ -124,12 +124,12 @@ func extremum(y, x, z vec, maximum bool) {
 	b.VCMPPS(op.U8(unordered), y, x, nan)
 	b.VADDPS(y, x, sum)
 	if maximum {
-		b.VMAXPS(y, x, z)
 		b.VMAXPS(x, y, swapped)
+		b.VMAXPS(y, x, z)
 		b.VANDPS(swapped, z, z)
 	} else {
-		b.VMINPS(y, x, z)
 		b.VMINPS(x, y, swapped)
+		b.VMINPS(y, x, z)
 		b.VORPS(swapped, z, z)
 	}
 	b.VBLENDVPS(nan, sum, z, z)

@@ -59,18 +59,22 @@ func eights(label string, n reg.GPVirtual, body func()) {
 func quantization() {
 	kernel{
 		name:    "fakeQuantVec",
-		doc:     "sets dst[i] = scale * clamp(round_half_even(x[i]/scale), -127, 127).",
+		doc:     "sets dst[i] = scale * clamp(round_half_even(x[i]/scale), -127, 127); NaN stays.",
 		out:     []string{"dst"},
 		in:      []string{"x"},
 		scalars: []string{"scale"},
 		unroll:  2,
+		prepare: func(s map[string]vec) {
+			s["lo"], s["hi"] = b.YMM(), b.YMM()
+			b.VMOVUPS(float(-127), s["lo"])
+			b.VMOVUPS(float(127), s["hi"])
+		},
 		body: func(s map[string]vec, x []vec) []vec {
 			v := b.YMM()
 			b.VDIVPS(s["scale"], x[0], v)
-			b.VMAXPS(float(-127), v, v)
-			b.VMINPS(float(127), v, v)
+			b.VMAXPS(v, s["lo"], v) // the second operand, if one is NaN
+			b.VMINPS(v, s["hi"], v)
 			b.VROUNDPS(op.U8(nearestEvenQuiet), v, v)
-			b.VADDPS(float(0), v, v) // -0 becomes +0, as through an integer
 			b.VMULPS(s["scale"], v, v)
 			return []vec{v}
 		},

@@ -11,7 +11,7 @@ import (
 // quantizeToken is QuantizeRow and blockOffsetsVec for blocks of 128 columns in one routine. The quotient x/scale is
 // correctly rounded without a division: inv = 1/scale is, and after one correction the estimate x*inv is within one unit
 // in the last place, so a second gives the rounded quotient (P. Markstein, "Computation of elementary functions on the
-// IBM RISC System/6000", 1990, theorem 5). scale lies between 1e-8/127 and MaxFloat32/127, so that nothing overflows, and
+// IBM RISC System/6000", 1990, theorem 5). scale lies between 1e-8/127 and about MaxFloat32/127, so that nothing overflows, and
 // a remainder can underflow only where the quotient rounds to zero anyway.
 func quantizeToken() {
 	b.TEXT("quantizeTokenVec", attr.NOSPLIT, "func(q []int8, offsets []int32, x []float32) float32")
@@ -26,7 +26,7 @@ func quantizeToken() {
 	b.JHS(op.LabelRef("refuse"))
 	scale, inv := b.YMM(), b.YMM()
 	b.VMAXSS(float(1e-8), largest, largest)
-	b.VDIVSS(float(127), largest, scale.AsX())
+	b.VMULSS(float(1.0/127), largest, scale.AsX())
 	b.Store(scale.AsX(), b.ReturnIndex(0))
 	b.VMOVSS(float(1), inv.AsX())
 	b.VDIVSS(scale.AsX(), inv.AsX(), inv.AsX())

@@ -1,5 +1,7 @@
 package simd
 
+import "math"
+
 // F16ToF32 widens binary16 values, bit for bit as tensor.F16ToF32.
 func F16ToF32(dst []float32, x []uint16) {
 	n := len(dst) &^ 7
@@ -30,20 +32,26 @@ func F32ToF16(dst []uint16, x []float32) {
 	copy(dst[n:], out[:])
 }
 
-// QuantizeScale returns the scale of a row of activations, max(absmax, 1e-8)/127.
-func QuantizeScale(x []float32) float32 { return max(absMaxVec(x), 1e-8) / 127 }
+// QuantizeScale returns the scale of a row of activations, max(absmax, 1e-8) * (1/127), as the expansion of the int8
+// operation computes it; NaN or infinite if an element is.
+func QuantizeScale(x []float32) float32 { return max(absMaxVec(x), 1e-8) * (1.0 / 127) }
 
 // QuantizeRow sets q = clamp(round_half_even(x/scale), -127, 127) with scale = QuantizeScale(x), which it returns. -128
-// never occurs: the ternary kernels' 16-bit sums rely on it. A NaN or an infinity in x makes scale NaN or infinite, and
-// so everything computed with it.
+// never occurs: the ternary kernels' 16-bit sums rely on it. A row with a NaN or an infinity gives zeros and the scale
+// NaN, so that all that is computed with it is NaN.
 func QuantizeRow(q []int8, x []float32) (scale float32) {
 	x = x[:len(q)]
 	scale = QuantizeScale(x)
+	if scale-scale != 0 {
+		clear(q)
+		return float32(math.NaN())
+	}
 	quantizeVec(q, x, scale)
 	return scale
 }
 
-// FakeQuantRow sets dst = float32(q)*scale for the q and scale of QuantizeRow, and returns scale.
+// FakeQuantRow sets dst = round_half_even(x/scale)*scale, clamped to 127 steps, with scale = QuantizeScale(x), which it
+// returns.
 func FakeQuantRow(dst, x []float32) (scale float32) {
 	x = x[:len(dst)]
 	scale = QuantizeScale(x)

@@ -159,7 +159,7 @@ func ropeInverseRef(dst, x, cos, sin []float32) {
 }
 
 func fakeQuantRef(dst, x []float32, scale float32) {
-	mapRef(dst, x, func(x float32) float32 { return float32(refQuantize(x, scale)) * scale })
+	mapRef(dst, x, func(x float32) float32 { return round32(max(-127, min(127, x/scale))) * scale })
 }
 
 func quantizeRef(q []int8, x []float32, scale float32) {
@@ -180,7 +180,7 @@ func blockOffsetsRef(dst []int32, q []int8, block int) {
 
 // quantizeTokenRef is QuantizeRow and blockOffsetsRef for blocks of 128 columns.
 func quantizeTokenRef(q []int8, offsets []int32, x []float32) float32 {
-	scale := max(absMaxRef(x), 1e-8) / 127
+	scale := max(absMaxRef(x), 1e-8) * (1.0 / 127)
 	if scale-scale != 0 {
 		return 0
 	}

@@ -343,24 +343,32 @@ func TestQuantizeRow(t *testing.T) {
 			}
 			q, fake := make([]int8, n+2), newFenced(n, trial)
 			q[0], q[n+1] = 99, 99
-			scale := QuantizeRow(q[1:n+1], x)
-			if got := FakeQuantRow(fake.x, x); !same(got, scale) {
-				t.Fatalf("fake scale %g, scale %g", got, scale)
-			}
+			scale, fakeScale := QuantizeRow(q[1:n+1], x), FakeQuantRow(fake.x, x)
 			absmax := float32(1e-8)
 			for _, v := range x {
 				absmax = max(absmax, v, -v)
 			}
-			if !same(scale, absmax/127) {
-				t.Fatalf("scale %g, want %g", scale, absmax/127)
+			want := absmax * float32(1.0/127)
+			if !same(fakeScale, want) {
+				t.Fatalf("fake scale %g, want %g", fakeScale, want)
+			}
+			finite := want-want == 0
+			if !finite {
+				want = float32(math.NaN())
+			}
+			if !same(scale, want) {
+				t.Fatalf("scale %g, want %g", scale, want)
 			}
 			for i, v := range x {
-				want := refQuantize(v, scale)
-				if q[i+1] != want || want == -128 {
-					t.Fatalf("%d elements: %g/%g gives %d, want %d", n, v, scale, q[i+1], want)
+				level := float32(math.RoundToEven(float64(v / scale)))
+				if got := float32(q[i+1]); finite && got != level || !finite && got != 0 {
+					t.Fatalf("%d elements: %g/%g gives %g, want %g", n, v, scale, got, level)
 				}
-				if w := float32(want) * scale; !same(fake.x[i], w) {
+				if w := level * fakeScale; fake.x[i] != w && !math.IsNaN(float64(w)) {
 					t.Fatalf("fake value %g, want %g", fake.x[i], w)
+				}
+				if !finite && fake.x[i] == fake.x[i] {
+					t.Fatalf("fake value %g of a row that is not finite", fake.x[i])
 				}
 			}
 			fake.check(t, "fake quantization")

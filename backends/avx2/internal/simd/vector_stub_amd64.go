@@ -250,7 +250,7 @@ func f16ToF32Vec(dst []float32, x []uint16)
 //go:noescape
 func f32ToF16Vec(dst []uint16, x []float32)
 
-// fakeQuantVec sets dst[i] = scale * clamp(round_half_even(x[i]/scale), -127, 127).
+// fakeQuantVec sets dst[i] = scale * clamp(round_half_even(x[i]/scale), -127, 127); NaN stays.
 //
 //go:noescape
 func fakeQuantVec(dst []float32, x []float32, scale float32)

@@ -246,6 +246,25 @@ func TestReductionsEqualTheirReferenceOrder(t *testing.T) {
 	}
 }
 
+func TestLargestOfZerosIsPositiveWhereverItIs(t *testing.T) {
+	needVectors(t)
+	for n := 1; n < 70; n++ {
+		for at := range n {
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = float32(math.Copysign(0, -1))
+			}
+			if got := MaxValue(x); math.Float32bits(got) != 1<<31 {
+				t.Fatalf("largest of %d negative zeros is %x", n, got)
+			}
+			x[at] = 0
+			if got := MaxValue(x); math.Float32bits(got) != 0 {
+				t.Fatalf("largest of %d zeros, the positive one at %d, is %x", n, at, got)
+			}
+		}
+	}
+}
+
 func TestSumsAreNearTheFloat64Sums(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(7, 8))

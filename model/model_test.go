@@ -1,0 +1,133 @@
+package model_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/compile"
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/model"
+)
+
+func open(t *testing.T, preset string, change func(*model.Config)) *model.Model {
+	t.Helper()
+	c, err := model.Preset(preset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&c)
+	}
+	m, err := model.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// The figures of the report that the preset comes from.
+func TestNanoHasTheParametersOfTheReport(t *testing.T) {
+	ps, err := open(t, "nano-125m", nil).Parameters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, total := model.Count(ps)
+	for c, want := range map[model.Category]int{
+		model.Ternary: 123_532_032, model.Embedded: 38_597_376, model.NormGain: 19_200, model.Residuals: 216, model.Linear: 0,
+	} {
+		if by[c] != want {
+			t.Errorf("%s: %d parameters, want %d", c, by[c], want)
+		}
+	}
+	if total != 162_148_824 {
+		t.Errorf("%d parameters, want 162148824", total)
+	}
+}
+
+func TestGroupedQueriesTiedHeadAndSubNormsChangeTheParameters(t *testing.T) {
+	count := func(change func(*model.Config)) (map[model.Category]int, int) {
+		ps, err := open(t, "nano-125m", change).Parameters()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return model.Count(ps)
+	}
+	_, all := count(nil)
+	if _, n := count(func(c *model.Config) { c.KVHeads = 3 }); all-n != 12*2*768*(768-192) {
+		t.Errorf("3 key heads save %d parameters", all-n)
+	}
+	if _, n := count(func(c *model.Config) { c.Head, c.Tied = "f16", true }); all-n != 50257*768 {
+		t.Errorf("a tied head saves %d parameters", all-n)
+	}
+	if by, n := count(func(c *model.Config) { c.Head = "f16" }); n != all || by[model.Linear] != 50257*768 {
+		t.Errorf("an f16 head gives %d parameters, %d of them linear", n, by[model.Linear])
+	}
+	if _, n := count(func(c *model.Config) { c.SubNorm = true }); n-all != 12*(768+2048) {
+		t.Errorf("sub-norms add %d parameters", n-all)
+	}
+	if by, _ := count(func(c *model.Config) { c.Residual = "mhclite:streams=4" }); by[model.Residuals] != 24*40 {
+		t.Errorf("four streams have %d parameters, want 960", by[model.Residuals])
+	}
+}
+
+func TestBadConfigurationsAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*model.Config){
+		"heads do not divide dim":       func(c *model.Config) { c.Heads = 7 },
+		"odd head width":                func(c *model.Config) { c.Dim, c.Heads, c.KVHeads = 12, 4, 4 },
+		"key heads do not divide heads": func(c *model.Config) { c.KVHeads = 5 },
+		"no layers":                     func(c *model.Config) { c.Layers = 0 },
+		"endless layers":                func(c *model.Config) { c.Layers = 1 << 30 },
+		"negative vocabulary":           func(c *model.Config) { c.Vocab = -1 },
+		"ragged group":                  func(c *model.Config) { c.FFN = 2000 },
+		"unknown head":                  func(c *model.Config) { c.Head = "int8" },
+		"tied ternary head":             func(c *model.Config) { c.Tied = true },
+		"zero epsilon":                  func(c *model.Config) { c.NormEps = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := model.Preset("nano-125m")
+			change(&c)
+			if _, err := model.New(c); !errors.Is(err, model.ErrConfig) {
+				t.Errorf("error %v, want ErrConfig", err)
+			}
+		})
+	}
+	c, _ := model.Preset("nano-125m")
+	c.Quant = "ternery"
+	if _, err := model.New(c); !errors.Is(err, framework.ErrUnknown) {
+		t.Errorf("unknown quantizer: %v", err)
+	}
+	if _, err := model.Preset("nano-126m"); !errors.Is(err, framework.ErrUnknown) {
+		t.Errorf("unknown preset: %v", err)
+	}
+}
+
+// A train step of the reference size must fit in the memory of a small
+// machine, and decoding must run in its caches.
+func TestArenaOfTheReferenceModel(t *testing.T) {
+	m := open(t, "nano-125m", nil)
+	native := func(*graph.Node) bool { return true }
+	for _, c := range []struct {
+		name  string
+		trace func() (*graph.Graph, error)
+		mib   float64
+	}{
+		{"train 8x256", func() (*graph.Graph, error) { return m.Accumulate(8, 256, 4) }, 2600},
+		{"decode", func() (*graph.Graph, error) { return m.Step(1, 1, 2048, model.Pass{Packed: true, F16: true}) }, 1},
+	} {
+		g, err := c.trace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		low, err := compile.Lower(g, native)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := compile.Place(low, 64, nil)
+		mib := float64(p.Arena) / (1 << 20)
+		t.Logf("%s: %d nodes, arena %.1f MiB, %.1f MiB if nothing were shared", c.name, len(low.Nodes), mib, float64(p.Naive)/(1<<20))
+		if mib > c.mib {
+			t.Errorf("%s: arena of %.1f MiB, want at most %v", c.name, mib, c.mib)
+		}
+	}
+}
