@@ -186,7 +186,7 @@ func TestLongRunsTakeNoQuadraticTime(t *testing.T) {
 		start := time.Now()
 		ids := tok.Encode(nil, text)
 		// Quadratic time would be 20 minutes.
-		if d := time.Since(start); d > 10*time.Second {
+		if d := time.Since(start); d > time.Minute {
 			t.Errorf("1 MB of %q took %v", unit, d)
 		}
 		if tok.Decode(ids) != string(text) {
@@ -300,6 +300,18 @@ func BenchmarkEncode(b *testing.B) {
 			dst := tok.Encode(nil, text)
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
+			for b.Loop() {
+				dst = tok.Encode(dst[:0], text)
+			}
+		})
+	}
+}
+
+func BenchmarkEncodeOneRun(b *testing.B) {
+	for _, unit := range []string{"a", "0", "=", "ab"} {
+		b.Run(unit, func(b *testing.B) {
+			tok, text := open(b, "gpt2"), bytes.Repeat([]byte(unit), 1<<20/len(unit))
+			var dst []int32
 			for b.Loop() {
 				dst = tok.Encode(dst[:0], text)
 			}

@@ -97,6 +97,9 @@ var ErrContext = errors.New("context is full")
 // Len returns the number of tokens fed.
 func (s *Session) Len() int { return s.pos }
 
+// Logits returns the logits [Vocab] after the last token fed.
+func (s *Session) Logits() []float32 { return s.logits[0].F32() }
+
 // Reset forgets the sequence.
 func (s *Session) Reset() { s.pos = 0 }
 
@@ -133,7 +136,7 @@ func (s *Session) Feed(ctx context.Context, tokens []int32) ([]float32, error) {
 		s.pos += n
 		tokens = tokens[n:]
 	}
-	return s.logits[0].F32(), nil
+	return s.Logits(), nil
 }
 
 // Close frees the caches.

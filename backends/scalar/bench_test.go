@@ -20,13 +20,16 @@ func BenchmarkMatMul(b *testing.B) {
 						yy = tensor.New(tensor.T(y, n, k))
 					}
 					g, err := graph.Trace(func(gb *graph.Builder) {
-						gb.Output("z", gb.MatMul(gb.Input("a", tensor.F32, m, k), gb.Input("b", y, yy.Shape...), false, transY))
+						gb.Output("z", gb.MatMul(gb.Input("a", tensor.F32, m, k), gb.Buffer("b", yy.Type), false, transY))
 					})
 					if err != nil {
 						b.Fatal(err)
 					}
 					r := newRunner(b, backend32(scalar.Kernels[float32](), one), g)
-					in := map[string]*tensor.Tensor{"a": x, "b": yy}
+					if err := r.st.Put(b.Context(), "b", yy); err != nil {
+						b.Fatal(err)
+					}
+					in := map[string]*tensor.Tensor{"a": x}
 					for b.Loop() {
 						if err := r.run(in); err != nil {
 							b.Fatal(err)

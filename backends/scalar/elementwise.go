@@ -171,20 +171,26 @@ func cast[F Float]() host.Kernel {
 func widen[F Float](dst []F, t tensor.Tensor, at int) {
 	switch t.DType {
 	case tensor.F16:
-		for i, h := range t.U16()[at : at+len(dst)] {
-			if h&0x7c00 == 0x7c00 { // infinity or NaN
-				dst[i] = F(tensor.F16ToF32(h))
-				continue
-			}
-			// The fraction and exponent as they are, then the exponent's bias.
-			dst[i] = F(math.Float32frombits(uint32(h&0x8000)<<16|uint32(h&0x7fff)<<13) * 0x1p112)
-		}
+		widenHalves(dst, t.U16()[at:at+len(dst)])
 	case tensor.BF16:
 		for i, h := range t.U16()[at : at+len(dst)] {
 			dst[i] = F(tensor.BF16ToF32(h))
 		}
 	default:
 		copy(dst, view[F](t)[at:])
+	}
+}
+
+// widenHalves is tensor.F16ToF32 of each element, in a form that is inlined.
+func widenHalves[F Float](dst []F, src []uint16) {
+	dst = dst[:len(src)]
+	for i, h := range src {
+		// The fraction and exponent as they are, then the exponent's bias.
+		v := math.Float32frombits(uint32(h&0x7fff)<<13) * 0x1p112
+		if h&0x7c00 == 0x7c00 { // infinity or NaN
+			v = tensor.F16ToF32(h & 0x7fff)
+		}
+		dst[i] = F(math.Float32frombits(math.Float32bits(v) | uint32(h&0x8000)<<16))
 	}
 }
 

@@ -254,3 +254,42 @@ func TestEveryPrimitiveHasAKernel(t *testing.T) {
 		}
 	}
 }
+
+// A run that fails may have written states; what other graphs keep beside
+// those states must follow.
+func TestLayoutsFollowStatesThatAFailedRunWrote(t *testing.T) {
+	levels := []int8{-1, 0, 1}
+	codes := func(b *graph.Builder) graph.Value { return b.Buffer("codes", tensor.T(tensor.U2, 1, 4)) }
+	reads := trace(t, func(b *graph.Builder) {
+		b.Output("z", b.CodeBookMatMul(b.Const(1, f32(1, 4)), codes(b), b.Const(1, f32(1, 1)), graph.LinearAttr{Levels: levels}))
+	})
+	fails := trace(t, func(b *graph.Builder) {
+		b.Update(codes(b), b.Encode(b.Input("w", tensor.F32, 1, 4), tensor.U2, levels))
+		b.Output("row", b.Gather(b.Const(1, f32(2, 2)), b.Input("id", tensor.I32, 1)))
+	})
+	be := backend32(scalar.Kernels[float32](), one)
+	r, f := newRunner(t, be, reads), newRunner(t, be, fails)
+	f.st = r.st
+	check := func() {
+		t.Helper()
+		now, err := r.st.Get(t.Context(), "codes")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 0.0
+		for i := range 4 {
+			want += float64(levels[now.Data[0]>>(2*i)&3])
+		}
+		if got := r.floats(nil)[0][0]; got != want {
+			t.Errorf("product %v, the codes in the store give %v", got, want)
+		}
+	}
+	if err := f.run(map[string]*tensor.Tensor{"w": mat(1, 4, 1, 1, 1, 1), "id": ids(0)}); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if err := f.run(map[string]*tensor.Tensor{"w": mat(1, 4, -1, 0, 1, -1), "id": ids(9)}); !errors.Is(err, framework.ErrInput) {
+		t.Fatalf("error %v, wants ErrInput", err)
+	}
+	check()
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/errors"
+	"github.com/spf13/pflag"
 
 	"github.com/ternlm/tern/framework"
 )
@@ -51,6 +52,11 @@ func describe(be framework.Backend) framework.Info {
 type backendFlags struct {
 	spec    string
 	threads int
+}
+
+func (b *backendFlags) add(fs *pflag.FlagSet) {
+	fs.StringVar(&b.spec, "backend", "auto", "what computes, such as scalar or avx2:threads=4")
+	fs.IntVar(&b.threads, "threads", 0, "worker threads; 0 is one for each processor")
 }
 
 func (b *backendFlags) open() (framework.Backend, error) { return openBackend(b.spec, b.threads) }

@@ -10,10 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternlm/tern/data"
-	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/infer"
-	"github.com/ternlm/tern/modelfile"
-	"github.com/ternlm/tern/stories"
 )
 
 // generation says how a text is generated.
@@ -103,8 +100,7 @@ func newGenerateCmd(a *app) *cobra.Command {
 	fs.Float64Var(&c.g.TopP, "top-p", 0, "choose from the likeliest tokens with this probability together; 0 is all")
 	fs.Uint64Var(&c.g.Seed, "seed", 1, "of the choices")
 	fs.IntVar(&c.g.Tokens, "tokens", 0, "most tokens to write; 0 is as many as the context holds")
-	fs.StringVar(&c.backend.spec, "backend", "auto", "what computes, such as scalar or avx2:threads=4")
-	fs.IntVar(&c.backend.threads, "threads", 0, "worker threads; 0 is one for each processor")
+	c.backend.add(fs)
 	fs.BoolVar(&c.json, "json", false, "write the text and the speed as JSON")
 	return cmd
 }
@@ -121,7 +117,7 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 		return err
 	}
 	defer func() { err = errors.CombineErrors(err, be.Close()) }()
-	w, err := c.weights(ctx, be)
+	w, err := openWeightsOr(ctx, be, c.model)
 	if err != nil {
 		return err
 	}
@@ -155,16 +151,4 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 			r.Tokens, r.Seconds, float64(max(0, r.Tokens-1))/max(r.Seconds, 1e-9), be.Name())
 	}
 	return nil
-}
-
-// weights reads the model that was named, or the one that ships with tern.
-func (c generateCmd) weights(ctx context.Context, be framework.Backend) (*modelfile.Weights, error) {
-	if c.model != "" {
-		return openWeights(ctx, be, c.model)
-	}
-	f, err := stories.Open()
-	if err != nil {
-		return nil, err
-	}
-	return modelfile.FromGGUF(f)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -55,16 +56,23 @@ var (
 	}
 )
 
-// newSettings returns the settings with their flags defined.
+// newSettings returns the settings of a run with their flags defined.
 func newSettings() *settings {
+	s := newModelSettings()
+	s.runFlags(s.set.Flags())
+	return s
+}
+
+// newModelSettings returns settings without those of a run.
+func newModelSettings() *settings {
 	s := &settings{set: config.New("TERN_")}
 	fs := s.set.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&s.Preset, "preset", "tiny", "model to start from")
-	fs.StringVar(&s.RecipeName, "recipe", "default", "recipe to start from; report also sets the model's parts as the report has them")
+	fs.StringVar(&s.Preset, "preset", "tiny", "model to start from: "+strings.Join(model.Presets(), ", "))
+	fs.StringVar(&s.RecipeName, "recipe", "default", "recipe to start from: "+strings.Join(train.Recipes(), ", ")+
+		"; report also sets the model's parts as the report has them")
 	s.modelFlags(fs)
 	s.recipeFlags(fs)
-	s.runFlags(fs)
 	return s
 }
 

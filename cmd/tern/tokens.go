@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"context"
 
 	"github.com/cockroachdb/errors"
 
@@ -23,7 +23,7 @@ const (
 
 // openText opens the token file at path for a tokenizer, or tokenizes the
 // embedded text when path is empty.
-func openText(path, tokenizer, name string, embedded func() ([]byte, error)) (text, error) {
+func openText(ctx context.Context, path, tokenizer, name string, embedded func() ([]byte, error)) (text, error) {
 	if path != "" {
 		t, err := data.OpenTokensAs(path, tokenizer)
 		return text{t, path}, err
@@ -32,35 +32,14 @@ func openText(path, tokenizer, name string, embedded func() ([]byte, error)) (te
 	if err != nil {
 		return text{}, err
 	}
-	t, err := tokenize(raw, tokenizer)
+	t, err := data.TokenizeText(ctx, raw, tokenizer)
 	return text{t, name}, errors.Wrap(err, "tokenize the embedded stories")
 }
 
-// tokenize turns text with <|endoftext|> between documents into what
-// data.Prepare makes of it.
-func tokenize(raw []byte, tokenizer string) (*data.Tokens, error) {
-	tok, err := data.OpenTokenizer(tokenizer)
-	if err != nil {
-		return nil, err
-	}
-	ids := make([]uint16, 0, len(raw)/3)
-	var document []int32
-	for story := range bytes.SplitSeq(raw, []byte(data.EndOfText)) {
-		if story = bytes.TrimSpace(story); len(story) == 0 {
-			continue
-		}
-		document = tok.EncodeDocument(document[:0], story)
-		for _, id := range document {
-			ids = append(ids, uint16(id))
-		}
-	}
-	return data.NewTokens(ids, tokenizer)
+func openTrainText(ctx context.Context, path, tokenizer string) (text, error) {
+	return openText(ctx, path, tokenizer, embeddedTrain, tinystories.Train)
 }
 
-func openTrainText(path, tokenizer string) (text, error) {
-	return openText(path, tokenizer, embeddedTrain, tinystories.Train)
-}
-
-func openValidText(path, tokenizer string) (text, error) {
-	return openText(path, tokenizer, embeddedValid, tinystories.Valid)
+func openValidText(ctx context.Context, path, tokenizer string) (text, error) {
+	return openText(ctx, path, tokenizer, embeddedValid, tinystories.Valid)
 }

@@ -88,7 +88,7 @@ func (j *job) setUp(ctx context.Context) error {
 	if j.model, err = model.New(j.s.Model); err != nil {
 		return err
 	}
-	if err := j.openData(); err != nil {
+	if err := j.openData(ctx); err != nil {
 		return err
 	}
 	if j.start.config != nil {
@@ -113,12 +113,12 @@ func (j *job) setUp(ctx context.Context) error {
 	return errors.Wrapf(err, "resume %s", j.start.dir)
 }
 
-func (j *job) openData() error {
+func (j *job) openData(ctx context.Context) error {
 	var err error
-	if j.train, err = openTrainText(j.s.Run.Data, j.s.Model.Tokenizer); err != nil {
+	if j.train, err = openTrainText(ctx, j.s.Run.Data, j.s.Model.Tokenizer); err != nil {
 		return err
 	}
-	if j.valid, err = openValidText(j.s.Run.Valid, j.s.Model.Tokenizer); err != nil {
+	if j.valid, err = openValidText(ctx, j.s.Run.Valid, j.s.Model.Tokenizer); err != nil {
 		return err
 	}
 	if j.info.Train, err = j.train.info(); err != nil {

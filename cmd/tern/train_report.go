@@ -100,7 +100,7 @@ func (j *job) conclude(ctx context.Context) error {
 	}
 	w.Info = modelfile.Info{
 		Name: "tern " + j.s.Preset, CreatedBy: buildVersion().String(), BitsPerByte: r.Trained.BitsPerByte,
-		Description: fmt.Sprintf("%d steps of %d tokens on: %s", j.s.Recipe.Steps, j.s.Recipe.TokensPerStep(), j.train.Name),
+		Description: describeTraining(j.s.Recipe.Steps, j.s.Recipe.TokensPerStep(), j.train.Name),
 	}
 	if r.MHC, err = export(w, r.GGUF); err != nil {
 		return err

@@ -420,8 +420,11 @@ func TestWrongDerivativeIsFoundInEveryOp(t *testing.T) {
 
 func TestWrongSurrogateIsFound(t *testing.T) {
 	for _, c := range []struct{ name, op string }{
-		{"surrogate of bitlinear", "matmul"}, {"surrogate of codebookmatmul", "decode"},
-		{"surrogate of int8", "mul"}, {"surrogate of through", "mul"}, {"surrogate of cast", "mul"},
+		{"surrogate of bitlinear", "matmul"},
+		{"surrogate of codebookmatmul", "decode"},
+		{"surrogate of int8", "mul"},
+		{"surrogate of through", "mul"},
+		{"surrogate of cast", "mul"},
 	} {
 		open := func() framework.Backend { return &eval.Backend{Flaw: last(c.op)} }
 		for _, e := range gradEntries(open) {

@@ -78,8 +78,10 @@ func withAttr(in []sample, attr any) []sample {
 
 func unarySamples(fill filler) []sample {
 	out := []sample{
-		{in: []operand{f32(fill)}}, {in: []operand{f32(fill, 3, 5)}, fd: true},
-		{in: []operand{f32(fill, 5, 7, 9)}}, {in: []operand{f32(fill, 37, 1025)}, big: true},
+		{in: []operand{f32(fill)}},
+		{in: []operand{f32(fill, 3, 5)}, fd: true},
+		{in: []operand{f32(fill, 5, 7, 9)}},
+		{in: []operand{f32(fill, 37, 1025)}, big: true},
 	}
 	for _, n := range tails {
 		out = append(out, sample{in: []operand{f32(fill, n)}})

@@ -31,8 +31,11 @@ func swigluSamples() []sample {
 
 func softmaxSamples() []sample {
 	out := []sample{
-		{in: []operand{f32(normal, 3, 4)}, fd: true}, {in: []operand{f32(normal, 7)}, fd: true}, {in: []operand{f32(normal, 2, 3, 7)}},
-		{in: []operand{f32(listed(1000, -1000, 999, 1e-3), 2, 9)}}, {in: []operand{f32(wide, 150, 129)}, big: true},
+		{in: []operand{f32(normal, 3, 4)}, fd: true},
+		{in: []operand{f32(normal, 7)}, fd: true},
+		{in: []operand{f32(normal, 2, 3, 7)}},
+		{in: []operand{f32(listed(1000, -1000, 999, 1e-3), 2, 9)}},
+		{in: []operand{f32(wide, 150, 129)}, big: true},
 	}
 	for _, n := range tails {
 		out = append(out, sample{in: []operand{f32(wide, 5, n)}})
@@ -92,7 +95,8 @@ func lossSamples() []sample {
 
 func int8Samples() []sample {
 	out := []sample{
-		{in: []operand{f32(normal, 7)}}, {in: []operand{f32(sparse(9), 6, 9)}},
+		{in: []operand{f32(normal, 7)}},
+		{in: []operand{f32(sparse(9), 6, 9)}},
 		// Ties at exact quotients: the absmax is 127, so the scale is about 1.
 		{in: []operand{f32(listed(127, -126, 3, 0, -127, 64), 2, 6)}},
 		{in: []operand{f32(normal, 150, 129)}, big: true},

@@ -37,8 +37,10 @@ func rowCases() []rowCase {
 	}
 	one := func(extra int) []bool { return append([]bool{true}, make([]bool, extra)...) }
 	return []rowCase{
-		{"matmul 96x64", "matmul", mm(96, 64, tensor.F32), one(1)}, {"matmul 33x9", "matmul", mm(33, 9, tensor.F32), one(1)},
-		{"matmul 700x130", "matmul", mm(700, 130, tensor.F32), one(1)}, {"matmul f16", "matmul", mm(64, 31, tensor.F16), one(1)},
+		{"matmul 96x64", "matmul", mm(96, 64, tensor.F32), one(1)},
+		{"matmul 33x9", "matmul", mm(33, 9, tensor.F32), one(1)},
+		{"matmul 700x130", "matmul", mm(700, 130, tensor.F32), one(1)},
+		{"matmul f16", "matmul", mm(64, 31, tensor.F16), one(1)},
 		{"codebookmatmul ternary", "codebookmatmul", lin(tensor.U2, ternaryLevels, 8, 256, 2), one(2)},
 		{"codebookmatmul ragged", "codebookmatmul", lin(tensor.U2, ternaryLevels, 8, 96, 1), one(2)},
 		{"codebookmatmul f32", "codebookmatmul", lin(tensor.U2, ternaryLevels, 0, 128, 1), one(2)},

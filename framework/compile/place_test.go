@@ -57,11 +57,13 @@ func (m *memory) holds(v graph.Value, reader string) error {
 // play writes and reads the memory of a plan as a run would.
 func play(p *compile.Plan) error {
 	m := &memory{plan: p, cells: map[cell]graph.Value{}}
+	for _, n := range slices.Concat(p.Graph.Inputs, p.Graph.States) {
+		m.cells[cell{leaf: n}] = graph.Value{N: n}
+	}
 	for _, n := range p.Graph.Nodes {
 		v := graph.Value{N: n}
 		switch {
 		case n.IsInput(), n.IsState():
-			m.cells[cell{leaf: n}] = v
 			continue
 		case n.Op.View:
 			if m.plan.Slots[v].Offset != m.plan.Slots[n.In[0]].Offset {

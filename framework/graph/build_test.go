@@ -148,8 +148,9 @@ func TestScopesNameStatesAndEndWithTheirFunction(t *testing.T) {
 
 func TestAStateIsDeclaredOnce(t *testing.T) {
 	g, err := graph.Trace(func(b *B) {
-		if b.Param("w", graph.ConstInit(1), 2) != b.Param("w", graph.ConstInit(1), 2) {
-			t.Error("the second declaration is another value")
+		first := b.Param("w", graph.ConstInit(1), 2)
+		if again := b.Param("w", graph.ConstInit(1), 2); again != first {
+			t.Errorf("the second declaration is %v, the first %v", again, first)
 		}
 	})
 	if err != nil || len(g.States) != 1 || len(g.Nodes) != 1 {

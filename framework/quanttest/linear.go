@@ -9,7 +9,6 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/framework/graph"
-	"github.com/ternlm/tern/framework/internal/eval"
 	"github.com/ternlm/tern/framework/tensor"
 )
 
@@ -133,7 +132,7 @@ func (s *tester) gradient(ctx context.Context) (string, error) {
 		return "", err
 	}
 	x, r := normal("x", 1, n, k), normal("r", 1, n, m)
-	out, err := run(ctx, eval.New(), true, g, x, w, r)
+	out, err := run(ctx, s.exact, true, g, x, w, r)
 	if err != nil {
 		return "", err
 	}

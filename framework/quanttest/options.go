@@ -36,7 +36,8 @@ type tester struct {
 	f     framework.Format
 	parse func(spec string) (framework.Quantizer, error)
 	be    framework.Backend
-	wide  bool // f32 values come out of be as f64
+	wide  bool              // f32 values come out of be as f64
+	exact framework.Backend // computes in float64, for gradients
 }
 
 // Check runs the suite.
@@ -54,7 +55,7 @@ func open(ctx context.Context, o Options) (*tester, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &tester{q: q, f: q.Format(), parse: o.Parse, be: &eval.Backend{Single: true}}
+	s := &tester{q: q, f: q.Format(), parse: o.Parse, be: &eval.Backend{Single: true}, exact: eval.New()}
 	if s.parse == nil {
 		s.parse = framework.Quantizers.Open
 	}

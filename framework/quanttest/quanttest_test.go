@@ -156,7 +156,7 @@ func TestFlawsAreFound(t *testing.T) {
 		})},
 		{"levels far below their scale", "repack", int4(), func(q *book) {
 			q.scale = func(b *graph.Builder, x graph.Value) graph.Value {
-				return b.Scale(b.Max(b.Mean(b.Abs(x), 2), b.Like(x, 1e-8)), 0.6)
+				return b.Scale(b.Max(b.Mean(b.Abs(x), 2), b.Like(x, 1e-8)), 0.12)
 			}
 		}},
 		{"an absolute constant", "powers of two", ternary(32), func(q *book) {

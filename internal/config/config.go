@@ -105,8 +105,10 @@ func (s *Set) Load(path string, environ []string) error {
 			s.given[k] = given{value, Origin{LayerEnv, name}}
 		}
 	}
-	s.flags.Visit(func(f *pflag.Flag) {
-		s.given[key(f.Name)] = given{f.Value.String(), Origin{LayerFlag, "--" + f.Name}}
+	s.flags.VisitAll(func(f *pflag.Flag) { // a command that shares the flags marks them
+		if f.Changed {
+			s.given[key(f.Name)] = given{f.Value.String(), Origin{LayerFlag, "--" + f.Name}}
+		}
 	})
 	return nil
 }

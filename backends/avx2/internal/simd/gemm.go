@@ -52,26 +52,13 @@ func (g *Gemm) copiesA() bool { return g.TransA || g.M >= tileRows && g.N >= 4*p
 // strideA is the distance of A's copied rows: odd in cache lines, so that a tile's rows fall into different sets.
 func (g *Gemm) strideA() int { return (roundUp(g.kc(), panelCols)/panelCols | 1) * panelCols }
 
-// buffersC says that an item adds up its passes over k beside C, where rows lie close together and do not compete for
-// the same sets of the cache, and copies the result.
-func (g *Gemm) buffersC() bool { return g.M >= tileRows && g.K > g.kc() }
-
-// areas are the lengths of what one running item keeps in scratch: its copy of A, and its block of C with that stride.
-func (g *Gemm) areas() (a, c, strideC int) {
-	rows, panels := g.blocks()
-	if g.copiesA() {
-		a = roundUp(rows, tileRows) * g.strideA()
-	}
-	if g.buffersC() {
-		strideC = (panels | 1) * panelCols
-		c = rows * strideC
-	}
-	return a, c, strideC
-}
-
+// slotLen is the number of floats one running item needs for its copy of A.
 func (g *Gemm) slotLen() int {
-	a, c, _ := g.areas()
-	return a + c
+	if !g.copiesA() {
+		return 0
+	}
+	rows, _ := g.blocks()
+	return roundUp(rows, tileRows) * g.strideA()
 }
 
 // kc is the length of a pass over k. A few rows take all of k at once: their panels are streamed, not reused.
@@ -85,18 +72,22 @@ func (g *Gemm) kc() int {
 
 // blocks is the size of a work item: rows (a multiple of a tile, or all) and panels.
 func (g *Gemm) blocks() (rows, panels int) {
-	rows = g.M
+	rows = max(g.M, 1)
 	if g.M > blockRows {
 		rows = roundUp(ceilDiv(g.M, ceilDiv(g.M, blockRows)), tileRows)
 	}
-	const work = 1 << 24 // multiply-adds of an item: about 0.4 ms
-	all, least := ceilDiv(g.N, panelCols), 4
-	if g.copiesA() && rows > 4*tileRows {
-		least = 16 // uses of each copied element
+	const work = 1 << 22 // multiply-adds of an item: about 0.1 ms
+	all, k, least := ceilDiv(g.N, panelCols), max(g.K, 1), 4
+	if rows > 4*tileRows {
+		least = 16 // so often is a copied element of A used
 	}
-	panels = min(max(work/(max(rows, 1)*max(g.K, 1)*panelCols), least), 32)
-	panels = ceilDiv(all, max(1, ceilDiv(all, panels)))
-	return max(rows, 1), max(4, roundUp(panels, 4))
+	panels = min(max(work/(rows*k*panelCols), least), 32)
+	panels = max(4, roundUp(ceilDiv(all, max(1, ceilDiv(all, panels))), 4))
+	for rows > 8*tileRows && rows*panels*panelCols*k > work/4 &&
+		ceilDiv(g.M, rows)*ceilDiv(all, panels) < 2*g.workers() {
+		rows = roundUp(ceilDiv(rows, 2), tileRows)
+	}
+	return rows, panels
 }
 
 // Phases binds the plan to its operands. a, b (packed or not) and c must have at least the lengths that the plan
@@ -113,7 +104,6 @@ func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
 	}
 	r := &gemmRun{plan: *g, a: a, b: b, c: c, kc: g.kc(), strideA: g.strideA()}
 	r.rows, r.panels = g.blocks()
-	r.lenA, r.lenC, r.strideC = g.areas()
 	r.colBlocks = ceilDiv(g.N, r.panels*panelCols)
 	rest := floats(scratch)
 	var phases []Phase
@@ -138,8 +128,7 @@ type gemmRun struct {
 	plan                        Gemm
 	a, b, c                     []float32
 	rows, panels, kc, colBlocks int
-	lenA, lenC                  int // of an item's scratch
-	strideA, strideC            int
+	strideA                     int
 	slots                       slots
 }
 
@@ -156,20 +145,10 @@ func (r *gemmRun) item(row, col int, area []float32) {
 	g := &r.plan
 	i0, j0 := row*r.rows, col*r.panels*panelCols
 	rows, cols := min(r.rows, g.M-i0), min(r.panels*panelCols, g.N-j0)
-	final := r.c[i0*g.N+j0:]
-	c, ldc := final, g.N
-	if r.lenC > 0 {
-		c, ldc = area[r.lenA:], r.strideC
-	}
-	for k0 := 0; k0 == 0 || k0 < g.K; k0 += r.kc {
+	for k0 := 0; k0 == 0 || k0 < g.K; k0 += max(r.kc, 1) { // K 0 is one empty pass
 		k := min(r.kc, g.K-k0)
-		s := strip{rows: rows, cols: cols, k: k, ldc: ldc, ldp: g.K * panelCols, first: k0 == 0}
-		s.run(c, r.takeA(&s, area, i0, k0), r.b[j0*g.K+k0*panelCols:])
-	}
-	if r.lenC > 0 {
-		for i := range rows {
-			copy(final[i*g.N:i*g.N+cols], c[i*ldc:])
-		}
+		s := strip{rows: rows, cols: cols, k: k, ldc: g.N, ldp: g.K * panelCols, first: k0 == 0}
+		s.run(r.c[i0*g.N+j0:], r.takeA(&s, area, i0, k0), r.b[j0*g.K+k0*panelCols:])
 	}
 }
 
@@ -182,7 +161,7 @@ func (r *gemmRun) takeA(s *strip, area []float32, i0, k0 int) []float32 {
 		s.rs, s.cs, s.tile = 1, tileRows, tileRows*s.k
 		packA(area, r.a[k0*g.M+i0:], g.M, s.k, s.rows)
 		return area
-	case r.lenA > 0:
+	case len(area) > 0:
 		s.rs, s.cs, s.tile = r.strideA, 1, tileRows*r.strideA
 		packRowsA(area, r.strideA, r.a[i0*g.K+k0:], g.K, s.k, s.rows)
 		return area

@@ -297,3 +297,13 @@ func TestGemmRefusesShortOperands(t *testing.T) {
 	g := Gemm{M: 2, N: 2, K: 2}
 	g.Phases(make([]float32, 3), make([]float32, 4), make([]float32, 4), make([]byte, g.ScratchBytes()))
 }
+
+func TestGemmHasWorkForEveryWorker(t *testing.T) {
+	for _, shape := range [][3]int{{192, 192, 4096}, {64, 512, 512}, {1, 2048, 768}, {4096, 192, 192}} {
+		g := Gemm{M: shape[0], N: shape[1], K: shape[2], Packed: true, Workers: 2}
+		p := g.Phases(make([]float32, g.M*g.K), make([]float32, PackedBLen(g.N, g.K)), make([]float32, g.M*g.N), make([]byte, g.ScratchBytes()))
+		if n := p[len(p)-1].Items; n < 2 {
+			t.Errorf("%v: %d items", shape, n)
+		}
+	}
+}

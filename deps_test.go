@@ -1,0 +1,113 @@
+package tern
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/ternlm/tern"
+
+// layers lists the packages, lowest first. A package may import only packages
+// of lines above its own. Changing this table takes a decision record.
+const layers = `
+	framework/tensor framework/rng internal/atomicfile data/tinystories stories
+	framework/graph formats/gguf formats/safetensors formats/mhc data
+	framework/compile formats/checkpoint
+	framework
+	framework/backendtest framework/quanttest framework/residualtest backends/internal/host residual quant backends/avx2/internal/simd
+	backends/scalar layers
+	backends/avx2 model
+	backends/all modelfile
+	train
+	infer internal/config
+	cmd/tern
+`
+
+// only says which packages may import a third-party module (by prefix).
+var only = map[string][]string{
+	"github.com/klauspost/cpuid/":     {"backends/avx2", "cmd/tern"},
+	"github.com/pkoukk/tiktoken":      {"data"},
+	"github.com/parquet-go/":          {"data"},
+	"github.com/klauspost/compress/":  {"data", "data/tinystories"},
+	"github.com/hashicorp/go-plugin":  {"plugins"},
+	"google.golang.org/grpc":          {"plugins"},
+	"gonum.org/":                      {},
+	"github.com/spf13/":               {"cmd/tern"},
+	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern"},
+	"golang.org/x/term":               {"cmd/tern"},
+	"golang.org/x/sys":                {"data", "internal/atomicfile"},
+	"github.com/gpustack/":            {},
+	"github.com/rogpeppe/go-internal": {},
+	"pgregory.net/rapid":              {},
+	"testing":                         {"framework/backendtest", "framework/quanttest", "framework/residualtest"},
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+// name is the package's path within the module.
+func (p pkg) name() string {
+	if p.ImportPath == module {
+		return "."
+	}
+	return strings.TrimPrefix(p.ImportPath, module+"/")
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []pkg
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	rank := map[string]int{".": 1}
+	for i, line := range strings.Split(strings.TrimSpace(layers), "\n") {
+		for _, p := range strings.Fields(line) {
+			rank[p] = i + 1
+		}
+	}
+	for _, p := range packages(t) {
+		me := p.name()
+		if rank[me] == 0 {
+			t.Errorf("%s is in no layer", me)
+		}
+		for _, imp := range p.Imports {
+			if dep, ok := strings.CutPrefix(imp, module+"/"); ok && rank[dep] >= rank[me] {
+				t.Errorf("%s imports %s, which is not below it", me, dep)
+			}
+		}
+	}
+}
+
+func TestThirdPartyModulesStayWhereTheyBelong(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, imp := range p.Imports {
+			for prefix, allowed := range only {
+				if strings.HasPrefix(imp, prefix) && !slices.Contains(allowed, p.name()) {
+					t.Errorf("%s imports %s, which only %v may", p.name(), imp, allowed)
+				}
+			}
+		}
+	}
+}
