@@ -20,6 +20,7 @@ func kernels(workers int) host.Table {
 	t.Add("codebookmatmul", k.ternary(1))
 	t.Add("bitlinear", k.ternary(2))
 	t.Add("bitlinear.vjp", k.bitLinearVJP())
+	t.Add("encode", encodeTernary())
 	return t
 }
 

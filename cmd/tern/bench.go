@@ -46,7 +46,7 @@ func newBenchCmd(a *app) *cobra.Command {
 		Short: "Measure a backend against scalar, in turn",
 		Long: "Measures the f32 matrix product, a training step of the preset tiny and its decoding, on scalar and on the chosen\n" +
 			"backend in turn, so that both meet the machine in the same state. The ratio is the median of the rounds' ratios.",
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context(), a) },
 	}
 	c.backend.add(cmd.Flags())

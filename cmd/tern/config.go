@@ -17,7 +17,7 @@ func newConfigPrintCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "print [flags of tern train]",
 		Short: "Print each value that tern train would use, and where it comes from",
-		Args:  usageArgs(cobra.NoArgs),
+		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := s.load(a); err != nil {
 				return err

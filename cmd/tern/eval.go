@@ -43,7 +43,7 @@ func newEvalCmd(a *app) *cobra.Command {
 		Short: "Measure how well a model predicts a text",
 		Long: "Prints the loss in nats a token, the perplexity and the bits per byte of text, which compare between tokenizers.\n" +
 			"The context starts afresh in each window.",
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context(), a) },
 	}
 	fs := cmd.Flags()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"github.com/cockroachdb/errors"
 
@@ -26,6 +27,9 @@ const (
 func openText(ctx context.Context, path, tokenizer, name string, embedded func() ([]byte, error)) (text, error) {
 	if path != "" {
 		t, err := data.OpenTokensAs(path, tokenizer)
+		if errors.Is(err, os.ErrNotExist) {
+			err = errors.WithHint(err, "make a token file with tern data prepare, or leave the flag out to use the embedded stories")
+		}
 		return text{t, path}, err
 	}
 	raw, err := embedded()

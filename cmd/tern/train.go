@@ -25,7 +25,7 @@ func newTrainCmd(a *app) *cobra.Command {
 		Long: "Trains a model, evaluates and exports it, reads the exported file back, evaluates that, and writes a story from it.\n\n" +
 			"Values come from flags, then from variables TERN_NAME (TERN_MATRIX_LR for --matrix-lr), then from the --config file,\n" +
 			"then from the preset and the recipe. tern config print shows them all.",
-		Args: usageArgs(cobra.NoArgs),
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			a.graceful.Store(true)
 			return a.train(cmd.Context(), s, o)

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -22,9 +25,19 @@ func newGroup(use, short string, commands ...*cobra.Command) *cobra.Command {
 				names = append(names, c.Name())
 			}
 		}
-		return usagef(framework.Suggest(args[0], names), "%s has no command %q", cmd.CommandPath(), args[0])
+		return usagef(suggest(args[0], names), "%s has no command %q", cmd.CommandPath(), args[0])
 	}
 	return g
+}
+
+// suggest is framework.Suggest that also knows the beginnings of names.
+func suggest(name string, names []string) string {
+	for _, n := range names {
+		if name != "" && strings.HasPrefix(n, name) {
+			return fmt.Sprintf("did you mean %q? known: %s", n, strings.Join(names, ", "))
+		}
+	}
+	return framework.Suggest(name, names)
 }
 
 // flagError makes an error of the command line a usage error, with the flag
@@ -43,7 +56,20 @@ func flagError(cmd *cobra.Command, err error) error {
 			hint = "did you mean --" + near + "? " + hint
 		}
 	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		f := invalid.GetFlag()
+		return usagef(f.Usage, "--%s: %q is no %s", f.Name, invalid.GetValue(), f.Value.Type())
+	}
 	return usagef(hint, "%v", err)
+}
+
+// noArgs refuses arguments that are no flags.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usagef("see "+cmd.CommandPath()+" --help", "%s takes flags only, not %q", cmd.CommandPath(), args[0])
 }
 
 // usageArgs makes what check finds wrong a usage error.

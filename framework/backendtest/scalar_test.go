@@ -16,7 +16,7 @@ func open(threads int) (framework.Backend, error) {
 
 func TestScalarPasses(t *testing.T) {
 	backendtest.Run(t, backendtest.Options{
-		Open:        func() (framework.Backend, error) { return open(2) },
+		Open:        func() (framework.Backend, error) { return open(1) },
 		OpenThreads: open,
 		Reference:   func() (framework.Backend, error) { return scalar.Open64(1), nil },
 		Reference64: func() framework.Backend { return scalar.Open64(1) },

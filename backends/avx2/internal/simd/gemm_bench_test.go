@@ -153,6 +153,7 @@ func benchAttention(b *testing.B, a Attention) {
 	}
 	b.ReportMetric(median(fwd), "GFLOP/s")
 	b.ReportMetric(median(bwd), "back-GFLOP/s")
+	b.ReportMetric(median(peak), "peak")
 	b.ReportMetric(median(share), "of-peak")
 	b.ReportMetric(median(shareBack), "back-of-peak")
 	b.ReportMetric(median(two), "two-threads")
