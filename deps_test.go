@@ -15,11 +15,12 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile data/tinystories stories
+	framework/tensor framework/rng internal/atomicfile data/tinystories
 	framework/graph formats/gguf formats/safetensors formats/mhc data
-	framework/compile formats/checkpoint
+	framework/compile formats/checkpoint stories
 	framework
-	framework/backendtest framework/quanttest framework/residualtest backends/internal/host residual quant backends/avx2/internal/simd
+	framework/internal/suite framework/internal/eval backends/internal/host residual quant backends/avx2/internal/simd
+	framework/backendtest framework/quanttest framework/residualtest
 	backends/scalar layers
 	backends/avx2 model
 	backends/all modelfile
@@ -37,14 +38,14 @@ var only = map[string][]string{
 	"github.com/hashicorp/go-plugin":  {"plugins"},
 	"google.golang.org/grpc":          {"plugins"},
 	"gonum.org/":                      {},
-	"github.com/spf13/":               {"cmd/tern"},
+	"github.com/spf13/":               {"cmd/tern", "internal/config"},
 	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern"},
 	"golang.org/x/term":               {"cmd/tern"},
 	"golang.org/x/sys":                {"data", "internal/atomicfile"},
 	"github.com/gpustack/":            {},
 	"github.com/rogpeppe/go-internal": {},
 	"pgregory.net/rapid":              {},
-	"testing":                         {"framework/backendtest", "framework/quanttest", "framework/residualtest"},
+	"testing":                         {"framework/backendtest", "framework/quanttest", "framework/residualtest", "framework/internal/suite"},
 }
 
 type pkg struct {

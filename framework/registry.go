@@ -79,14 +79,21 @@ func (r *Registry[T]) Open(spec string) (T, error) {
 	return v, nil
 }
 
-// Suggest is a hint that lists what there is, the nearest match of name first.
-func Suggest(name string, known []string) string {
+// Nearest returns the name of known that is closest to a mistyped one, or ""
+// when none is near.
+func Nearest(name string, known []string) string {
 	best, dist := "", 1+len(name)/2
 	for _, k := range known {
 		if d := editDistance(name, k); d < dist {
 			best, dist = k, d
 		}
 	}
+	return best
+}
+
+// Suggest is a hint that lists what there is, the nearest match of name first.
+func Suggest(name string, known []string) string {
+	best := Nearest(name, known)
 	list := "known: " + strings.Join(known, ", ")
 	if len(known) == 0 {
 		list = "there are none"

@@ -52,7 +52,7 @@ func flagError(cmd *cobra.Command, err error) error {
 				names = append(names, f.Name)
 			}
 		})
-		if near := nearest(missing.GetSpecifiedName(), names); near != "" {
+		if near := framework.Nearest(missing.GetSpecifiedName(), names); near != "" {
 			hint = "did you mean --" + near + "? " + hint
 		}
 	}
@@ -80,36 +80,4 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// nearest returns the name that is closest to a mistyped one, or "".
-func nearest(name string, names []string) string {
-	best, most := "", 1+len(name)/3
-	for _, n := range names {
-		if d := distance(name, n); d <= most {
-			best, most = n, d-1
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

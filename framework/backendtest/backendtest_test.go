@@ -9,11 +9,6 @@ import (
 	"github.com/ternlm/tern/framework/internal/eval"
 )
 
-func evalOptions() Options {
-	open := func() (framework.Backend, error) { return &eval.Backend{Single: true}, nil }
-	return Options{Open: open, OpenThreads: func(int) (framework.Backend, error) { return open() }}
-}
-
 func TestEveryOpHasACase(t *testing.T) {
 	for _, op := range graph.Ops() {
 		if len(samplesOf(op)) == 0 {
@@ -28,7 +23,7 @@ func TestEveryOpHasACase(t *testing.T) {
 }
 
 func TestInterpreterPasses(t *testing.T) {
-	r := Check(context.Background(), evalOptions())
+	r := Check(context.Background(), Options{Open: func() (framework.Backend, error) { return &eval.Backend{Single: true}, nil }})
 	for _, c := range r.Failed() {
 		t.Errorf("%s: %s", c.ID(), c.Detail)
 	}

@@ -251,11 +251,17 @@ func TestWorkerFlaw(t *testing.T) {
 			}
 		}), nil
 	}
-	failed := map[string]bool{}
-	for _, c := range Check(context.Background(), o).Failed() {
-		failed[c.ID()] = true
+	tt, err := newTester(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !failed["workers/sum"] || failed["workers/neg"] {
+	failed := map[string]bool{}
+	for _, e := range tt.entries() {
+		if e.Name == "sum" || e.Name == "gather" {
+			failed[e.Name] = suite.One(context.Background(), e, nil).Err != nil
+		}
+	}
+	if !failed["sum"] || failed["gather"] || len(failed) != 2 {
 		t.Errorf("failed: %v", failed)
 	}
 }

@@ -31,25 +31,32 @@ var (
 
 // Composites: each is defined once, by its expansion; its gradient is derived.
 func init() {
-	opRMSNorm = Define(Op{Name: "rmsnorm", Attr: NormAttr{}, Arity: 2, Alias: [][]int{{0}}, Expand: expandRMSNorm,
+	opRMSNorm = Define(Op{
+		Name: "rmsnorm", Attr: NormAttr{}, Arity: 2, Alias: [][]int{{0}}, Expand: expandRMSNorm,
 		Infer: func(n *Node) []tensor.Type {
 			wantF32(n, 0)
 			wantShape(n, 1, tensor.F32, n.In[0].Dim(-1))
 			return sameAsFirst(n)
-		}})
-	opSwiGLU = Define(Op{Name: "swiglu", Arity: 2, Alias: [][]int{{0, 1}}, AliasVJP: [][]int{{0, 2}, {1, 2}}, Expand: expandSwiGLU,
+		},
+	})
+	opSwiGLU = Define(Op{
+		Name: "swiglu", Arity: 2, Alias: [][]int{{0, 1}}, AliasVJP: [][]int{{0, 2}, {1, 2}}, Expand: expandSwiGLU,
 		Infer: func(n *Node) []tensor.Type {
 			wantShape(n, 1, tensor.F32, n.In[0].Shape()...)
 			wantF32(n, 0)
 			return sameAsFirst(n)
-		}})
-	opSoftmax = Define(Op{Name: "softmax", Arity: 1, Alias: [][]int{{0}}, Expand: expandSoftmax,
+		},
+	})
+	opSoftmax = Define(Op{
+		Name: "softmax", Arity: 1, Alias: [][]int{{0}}, Expand: expandSoftmax,
 		Infer: func(n *Node) []tensor.Type {
 			wantF32(n, 0)
 			n.In[0].Dim(-1)
 			return sameAsFirst(n)
-		}})
-	opRoPE = Define(Op{Name: "rope", Attr: RoPEAttr{}, Arity: 2, Alias: [][]int{{0}}, AliasVJP: [][]int{{2}}, Expand: expandRoPE,
+		},
+	})
+	opRoPE = Define(Op{
+		Name: "rope", Attr: RoPEAttr{}, Arity: 2, Alias: [][]int{{0}}, AliasVJP: [][]int{{2}}, Expand: expandRoPE,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 4)
 			wantF32(n, 0)
@@ -58,15 +65,18 @@ func init() {
 				failf("rope of %v with theta %v, wants pairs and a positive theta", n.In[0].Type(), n.Attr.(RoPEAttr).Theta)
 			}
 			return sameAsFirst(n)
-		}})
+		},
+	})
 	opAttention = Define(Op{Name: "attention", Arity: 4, Expand: expandAttention, Infer: inferAttention})
-	opCrossEntropy = Define(Op{Name: "crossentropy", Arity: 2, AliasVJP: [][]int{{0}}, Expand: expandCrossEntropy,
+	opCrossEntropy = Define(Op{
+		Name: "crossentropy", Arity: 2, AliasVJP: [][]int{{0}}, Expand: expandCrossEntropy,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 2)
 			wantF32(n, 0)
 			wantShape(n, 1, tensor.I32, n.In[0].Dim(0))
 			return types(tensor.T(tensor.F32, n.In[0].Dim(0)))
-		}})
+		},
+	})
 	defineLinear()
 	defineStreams()
 }
@@ -142,14 +152,17 @@ func expandCrossEntropy(b *Builder, _ any, in []Value) []Value {
 }
 
 func defineLinear() {
-	opInt8 = Define(Op{Name: "int8", Arity: 1, Alias: [][]int{{0}}, AliasVJP: [][]int{{1}}, Expand: expandInt8,
+	opInt8 = Define(Op{
+		Name: "int8", Arity: 1, Alias: [][]int{{0}}, AliasVJP: [][]int{{1}}, Expand: expandInt8,
 		Infer: func(n *Node) []tensor.Type {
 			wantF32(n, 0)
 			n.In[0].Dim(-1)
 			return sameAsFirst(n)
-		}})
+		},
+	})
 	// x [N,K], latent w [M,K], codes [M,K], scales f32 [M,G], [M,1] or [1,1] -> [N,M]
-	opBitLinear = Define(Op{Name: "bitlinear", Attr: LinearAttr{}, Arity: 4,
+	opBitLinear = Define(Op{
+		Name: "bitlinear", Attr: LinearAttr{}, Arity: 4,
 		Infer: func(n *Node) []tensor.Type {
 			wantShape(n, 1, tensor.F32, n.In[2].Shape()...)
 			return inferLinear(n, n.In[0], n.In[2], n.In[3])
@@ -158,14 +171,17 @@ func defineLinear() {
 			a := attr.(LinearAttr)
 			w := b.Through(b.Dequantize(in[2], in[3], a.Levels), in[1])
 			return []Value{b.MatMul(b.quantizeActivations(in[0], a), w, false, true)}
-		}})
+		},
+	})
 	// x [N,K], codes [M,K], scales -> [N,M]
-	opCodeBookMatMul = Define(Op{Name: "codebookmatmul", Attr: LinearAttr{}, Arity: 3,
+	opCodeBookMatMul = Define(Op{
+		Name: "codebookmatmul", Attr: LinearAttr{}, Arity: 3,
 		Infer: func(n *Node) []tensor.Type { return inferLinear(n, n.In[0], n.In[1], n.In[2]) },
 		Expand: func(b *Builder, attr any, in []Value) []Value {
 			a := attr.(LinearAttr)
 			return []Value{b.MatMul(b.quantizeActivations(in[0], a), b.Dequantize(in[1], in[2], a.Levels), false, true)}
-		}})
+		},
+	})
 }
 
 // expandInt8 is int8 fake quantisation, absmax per row, straight through:
@@ -219,7 +235,8 @@ func (b *Builder) Dequantize(codes, scales Value, levels []int8) Value {
 
 func defineStreams() {
 	// s [N,S,C], pre [S] -> [N,C]
-	opStreamRead = Define(Op{Name: "streamread", Arity: 2,
+	opStreamRead = Define(Op{
+		Name: "streamread", Arity: 2,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 3)
 			wantF32(n, 0)
@@ -230,9 +247,11 @@ func defineStreams() {
 		Expand: func(b *Builder, _ any, in []Value) []Value {
 			s, S := in[0], in[0].Dim(1)
 			return []Value{b.Reshape(b.Sum(b.Mul(s, b.Reshape(in[1], 1, S, 1)), 1), s.Dim(0), s.Dim(2))}
-		}})
+		},
+	})
 	// s [N,S,C], y [N,C], h [S,S], post [S] -> s'_i = sum_j h_ij s_j + post_i y
-	opStreamWrite = Define(Op{Name: "streamwrite", Arity: 4, Alias: [][]int{{0}}, Expand: expandStreamWrite,
+	opStreamWrite = Define(Op{
+		Name: "streamwrite", Arity: 4, Alias: [][]int{{0}}, Expand: expandStreamWrite,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 3)
 			wantF32(n, 0)
@@ -241,9 +260,11 @@ func defineStreams() {
 			wantShape(n, 2, tensor.F32, s[1], s[1])
 			wantShape(n, 3, tensor.F32, s[1])
 			return sameAsFirst(n)
-		}})
+		},
+	})
 	// p g m v like each other; lr, 1-beta1^t, 1-beta2^t f32 [] -> p' m' v'
-	opAdamW = Define(Op{Name: "adamw", Attr: AdamAttr{}, Arity: 7, Results: 3, NoGrad: true,
+	opAdamW = Define(Op{
+		Name: "adamw", Attr: AdamAttr{}, Arity: 7, Results: 3, NoGrad: true,
 		Alias: [][]int{{0}, {2}, {3}}, Expand: expandAdamW,
 		Infer: func(n *Node) []tensor.Type {
 			t := n.In[0].Type()
@@ -255,7 +276,8 @@ func defineStreams() {
 				wantShape(n, i, tensor.F32)
 			}
 			return types(t, t, t)
-		}})
+		},
+	})
 }
 
 func expandStreamWrite(b *Builder, _ any, in []Value) []Value {

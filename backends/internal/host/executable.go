@@ -54,7 +54,7 @@ func (e *executable) Run(ctx context.Context, fs framework.Store, in, out []*ten
 	if !ok || s.backend != e.backend {
 		return errors.Wrap(framework.ErrMismatch, "run: the store belongs to another backend")
 	}
-	if e.closed.Load() || s.closed.Load() {
+	if e.closed.Load() || s.closed.Load() || e.backend.closed.Load() {
 		return errors.Wrap(framework.ErrClosed, "run")
 	}
 	b, err := e.bind(s)
@@ -172,9 +172,11 @@ func (e *executable) bind(s *store) (*bound, error) {
 	return b, nil
 }
 
-var _ framework.Executable = (*executable)(nil)
-var _ framework.Backend = (*Backend)(nil)
-var _ framework.Describer = (*Backend)(nil)
+var (
+	_ framework.Executable = (*executable)(nil)
+	_ framework.Backend    = (*Backend)(nil)
+	_ framework.Describer  = (*Backend)(nil)
+)
 
 // writesState reports whether n writes a state in place.
 func writesState(p *compile.Plan, n *graph.Node) bool {
