@@ -80,7 +80,7 @@ func (e *Evaluator) Run(ctx context.Context, s framework.Store) (Score, error) {
 	}
 	loss := sum / float64(n)
 	return Score{
-		Loss: loss, Perplexity: math.Exp(loss), BitsPerByte: sum / math.Ln2 / float64(max(1, e.bytes)),
+		Loss: loss, Perplexity: min(math.Exp(loss), math.MaxFloat64), BitsPerByte: sum / math.Ln2 / float64(max(1, e.bytes)),
 		Tokens: n, Bytes: e.bytes,
 	}, nil
 }

@@ -3,7 +3,9 @@ package train
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -168,8 +170,16 @@ func (r *run) evaluate(ctx context.Context, e *Event) error {
 		return err
 	}
 	d, err := r.diag.Run(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range slices.Concat([]float64{score.Loss, d.CompositeGain}, d.RMS, d.Divergence) {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return r.t.diverged(ctx, e.Metrics)
+		}
+	}
 	e.Valid, e.Diagnosis = &score, &d
-	return err
+	return nil
 }
 
 func (r *run) save(ctx context.Context) (string, error) {

@@ -20,12 +20,11 @@ type inspectCmd struct {
 	s       *settings
 	graph   string
 	lowered bool
-	backend backendFlags
 	json    bool
 }
 
 func newInspectCmd(a *app) *cobra.Command {
-	c := inspectCmd{s: newModelSettings()}
+	c := inspectCmd{s: newSettings()}
 	cmd := &cobra.Command{
 		Use:   "inspect [FILE.gguf | FILE.mhc | CHECKPOINT | RUN]",
 		Short: "Show a model's parameters, a file's content, or a graph",
@@ -46,9 +45,8 @@ func newInspectCmd(a *app) *cobra.Command {
 	fs.SortFlags = false
 	fs.StringVar(&c.graph, "graph", "", "print a graph: "+strings.Join(graphNames, ", "))
 	fs.BoolVar(&c.lowered, "lowered", false, "print the graph as the backend runs it")
-	c.backend.add(fs)
 	fs.BoolVar(&c.json, "json", false, "write JSON")
-	c.s.addTo(fs)
+	c.s.addSome(fs, slices.Concat([]string{"preset", "recipe"}, modelKeys, recipeKeys, []string{"backend", "threads"}))
 	return cmd
 }
 
@@ -58,8 +56,8 @@ func (c inspectCmd) changed() string {
 		return "graph"
 	}
 	for _, k := range c.s.set.Keys() {
-		if name := strings.ReplaceAll(k, "_", "-"); c.s.set.Flags().Lookup(name).Changed {
-			return name
+		if f := c.s.set.Flag(k); f.Changed {
+			return f.Name
 		}
 	}
 	return ""

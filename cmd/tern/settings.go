@@ -56,15 +56,8 @@ var (
 	}
 )
 
-// newSettings returns the settings of a run with their flags defined.
+// newSettings returns the settings with their flags defined.
 func newSettings() *settings {
-	s := newModelSettings()
-	s.runFlags(s.set.Flags())
-	return s
-}
-
-// newModelSettings returns settings without those of a run.
-func newModelSettings() *settings {
 	s := &settings{set: config.New("TERN_")}
 	fs := s.set.Flags()
 	fs.SortFlags = false
@@ -73,6 +66,7 @@ func newModelSettings() *settings {
 		"; report also sets the model's parts as the report has them")
 	s.modelFlags(fs)
 	s.recipeFlags(fs)
+	s.runFlags(fs)
 	return s
 }
 
@@ -138,10 +132,15 @@ func (s *settings) runFlags(fs *pflag.FlagSet) {
 }
 
 // addTo defines the flags on a command's flag set, with --config.
-func (s *settings) addTo(fs *pflag.FlagSet) {
+func (s *settings) addTo(fs *pflag.FlagSet) { s.addSome(fs, s.set.Keys()) }
+
+// addSome is addTo for some of the keys.
+func (s *settings) addSome(fs *pflag.FlagSet, keys []string) {
 	fs.SortFlags = false
-	fs.StringVar(&s.configFile, "config", "", "YAML file with values of these flags, one \"key: value\" a line")
-	fs.AddFlagSet(s.set.Flags())
+	fs.StringVar(&s.configFile, "config", "", "YAML file with values of the flags of tern train, one \"key: value\" a line")
+	for _, k := range keys {
+		fs.AddFlag(s.set.Flag(k))
+	}
 }
 
 // load collects the layers. It comes before resolve.

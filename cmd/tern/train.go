@@ -88,13 +88,14 @@ func (j *job) setUp(ctx context.Context) error {
 	if j.model, err = model.New(j.s.Model); err != nil {
 		return err
 	}
+	if err := j.requireSame(""); err != nil {
+		return err
+	}
 	if err := j.openData(ctx); err != nil {
 		return err
 	}
-	if j.start.config != nil {
-		if err := requireSame(j.start.dir, *j.start.config, j.config); err != nil {
-			return err
-		}
+	if err := j.requireSame(j.info.Train.SHA256); err != nil {
+		return err
 	}
 	if j.be, err = openBackend(j.s.Run.Backend, j.s.Run.Threads); err != nil {
 		return err
@@ -129,6 +130,19 @@ func (j *job) openData(ctx context.Context) error {
 	}
 	j.config = resolved{Model: j.s.Model, Recipe: j.s.Recipe, Data: j.info.Train.SHA256}
 	return nil
+}
+
+// requireSame compares the run with the checkpoint that it goes on from; data
+// is not compared while it is "".
+func (j *job) requireSame(data string) error {
+	have := j.start.config
+	if have == nil {
+		return nil
+	}
+	if data == "" {
+		data = have.Data
+	}
+	return requireSame(j.start.dir, *have, resolved{j.s.Model, j.s.Recipe, data})
 }
 
 // plan turns the settings into what train.Run takes.

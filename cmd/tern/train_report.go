@@ -159,7 +159,11 @@ func (j *job) score(ctx context.Context, p model.Pass, w *modelfile.Weights) (tr
 
 // scoreText is an evaluation in one line.
 func scoreText(s train.Score) string {
-	return fmt.Sprintf("loss %.4f | perplexity %.2f | %.4f bits per byte", s.Loss, s.Perplexity, s.BitsPerByte)
+	perplexity := fmt.Sprintf("%.2f", s.Perplexity)
+	if s.Perplexity >= 1e6 {
+		perplexity = scientific(s.Perplexity)
+	}
+	return fmt.Sprintf("loss %.4f | perplexity %s | %.4f bits per byte", s.Loss, perplexity, s.BitsPerByte)
 }
 
 func (j *job) printScores(r trainResult) {

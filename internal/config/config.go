@@ -67,8 +67,8 @@ func (s *Set) Flags() *pflag.FlagSet { return s.flags }
 // key is the name of a flag's setting.
 func key(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
 
-// lookup returns the flag of a key, nil where there is none.
-func (s *Set) lookup(k string) *pflag.Flag {
+// Flag returns the flag of a key, nil where there is none.
+func (s *Set) Flag(k string) *pflag.Flag {
 	return s.flags.Lookup(strings.ReplaceAll(k, "_", "-"))
 }
 
@@ -91,7 +91,7 @@ func (s *Set) Load(path string, environ []string) error {
 		}
 		for _, k := range slices.Sorted(maps.Keys(values)) {
 			v := values[k]
-			if s.lookup(k) == nil {
+			if s.Flag(k) == nil {
 				err := errors.Wrapf(ErrConfig, "%s: unknown key %q", v.origin.Detail, k)
 				return errors.WithHint(err, framework.Suggest(k, s.Keys()))
 			}
@@ -101,7 +101,7 @@ func (s *Set) Load(path string, environ []string) error {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
 		k, ok := strings.CutPrefix(name, s.prefix)
-		if k = strings.ToLower(k); ok && s.lookup(k) != nil {
+		if k = strings.ToLower(k); ok && s.Flag(k) != nil {
 			s.given[k] = given{value, Origin{LayerEnv, name}}
 		}
 	}
@@ -125,7 +125,7 @@ func (s *Set) Value(k string) string {
 	if g, ok := s.given[k]; ok {
 		return g.value
 	}
-	return s.lookup(k).DefValue
+	return s.Flag(k).DefValue
 }
 
 // Base records that the variables of keys were set from o: they keep that
@@ -146,7 +146,7 @@ func (s *Set) Apply() error {
 			}
 			continue
 		}
-		f := s.lookup(k)
+		f := s.Flag(k)
 		if err := f.Value.Set(g.value); err != nil {
 			return errors.WithHintf(errors.Wrapf(ErrConfig, "%v: %q is no %s", g.origin, g.value, f.Value.Type()), "%s: %s", k, f.Usage)
 		}
@@ -162,7 +162,7 @@ func (s *Set) Origin(k string) Origin { return s.origins[k] }
 func (s *Set) Settings() []Setting {
 	var out []Setting
 	for _, k := range s.Keys() {
-		out = append(out, Setting{Key: k, Value: s.lookup(k).Value.String(), Origin: s.origins[k]})
+		out = append(out, Setting{Key: k, Value: s.Flag(k).Value.String(), Origin: s.origins[k]})
 	}
 	return out
 }

@@ -8,13 +8,14 @@ import (
 
 // Pool runs loops on a fixed number of workers, the caller being one of them.
 // Between loops a worker spins for a while, then sleeps: a run of many short
-// loops never pays for waking it.
+// loops does not pay for waking it. The caller waits only for workers that have
+// entered the loop, so one that the system has put aside costs nothing.
 type Pool struct {
 	workers int
 	mu      sync.Mutex // held while a loop runs on the workers
-	loop    Loop
-	next    atomic.Int64 // first item not handed out
-	pending atomic.Int64 // workers still in the loop
+	loop    Loop       // written while the gate is shut and nobody is inside
+	next    atomic.Int64
+	gate    atomic.Int64 // open, plus the number of workers inside
 	turn    atomic.Uint64
 	asleep  []atomic.Bool
 	wake    []chan struct{}
@@ -23,9 +24,13 @@ type Pool struct {
 	close   sync.Once
 }
 
-// spins is how often a worker looks for work before it sleeps: some tens of
-// microseconds, longer than the serial gaps within a step.
-const spins = 1 << 14
+const (
+	// open is the bit of the gate that lets workers in.
+	open = 1 << 32
+	// spins is how often a worker looks for work before it sleeps: about 50
+	// microseconds, longer than the serial gaps within a step.
+	spins = 1 << 16
+)
 
 // NewPool starts workers-1 goroutines; 0 means GOMAXPROCS.
 func NewPool(workers int) *Pool {
@@ -52,26 +57,45 @@ func (p *Pool) Close() {
 
 func (p *Pool) work(i int) {
 	defer p.stopped.Done()
-	seen := uint64(0)
-	for {
-		for n := 0; p.turn.Load() == seen; n++ {
-			if n < spins {
-				continue
-			}
-			p.asleep[i].Store(true)
-			if p.turn.Load() == seen {
-				select {
-				case <-p.wake[i]:
-				case <-p.done:
-					return
-				}
-			}
-			p.asleep[i].Store(false)
-			n = 0
-		}
+	for seen := uint64(0); p.await(i, seen); {
 		seen = p.turn.Load()
-		p.share()
-		p.pending.Add(-1)
+		if p.enter() {
+			p.share()
+			p.gate.Add(-1)
+		}
+	}
+}
+
+// await returns true at the next turn, false when the pool is closed.
+func (p *Pool) await(i int, seen uint64) bool {
+	for n := 0; p.turn.Load() == seen; n++ {
+		if n < spins {
+			continue
+		}
+		n = 0
+		p.asleep[i].Store(true)
+		if p.turn.Load() == seen {
+			select {
+			case <-p.wake[i]:
+			case <-p.done:
+				return false
+			}
+		}
+		p.asleep[i].Store(false)
+	}
+	return true
+}
+
+// enter joins the present loop, unless it is over.
+func (p *Pool) enter() bool {
+	for {
+		v := p.gate.Load()
+		if v&open == 0 {
+			return false
+		}
+		if p.gate.CompareAndSwap(v, v+1) {
+			return true
+		}
 	}
 }
 
@@ -99,7 +123,7 @@ func (p *Pool) Run(l Loop) {
 	defer p.mu.Unlock()
 	p.loop = l
 	p.next.Store(0)
-	p.pending.Store(int64(p.workers - 1))
+	p.gate.Store(open)
 	p.turn.Add(1)
 	for i := range p.asleep {
 		if p.asleep[i].Load() {
@@ -110,8 +134,9 @@ func (p *Pool) Run(l Loop) {
 		}
 	}
 	p.share()
-	for n := 0; p.pending.Load() > 0; n++ {
-		if n%1024 == 1023 { // the worker may have lost its processor to us
+	p.gate.And(^int64(open))
+	for n := 1; p.gate.Load() != 0; n++ {
+		if n%1024 == 0 { // a worker inside may have lost its processor to us
 			runtime.Gosched()
 		}
 	}
