@@ -85,7 +85,11 @@ func (c Config) Validate() error {
 // it were chosen by experiment (docs/results/tiny.md).
 var presets = map[string]Config{
 	"tiny": {
-		Tokenizer: "gpt2:4096", Vocab: 4096, Dim: 256, Layers: 4, Heads: 4, KVHeads: 4, FFN: 640, Context: 512,
+		Tokenizer: "gpt2:4096", Vocab: 4096, Dim: 128, Layers: 4, Heads: 4, KVHeads: 4, FFN: 384, Context: 512,
+		RoPETheta: 10000, NormEps: 1e-6, Quant: "ternary:group=128", Residual: "mhclite:streams=2", Head: "f16", Tied: true, SubNorm: true,
+	},
+	"stories": { // the model that ships (stories/MODEL_CARD.md)
+		Tokenizer: "gpt2:3072", Vocab: 3072, Dim: 256, Layers: 6, Heads: 4, KVHeads: 4, FFN: 640, Context: 512,
 		RoPETheta: 10000, NormEps: 1e-6, Quant: "ternary:group=128", Residual: "mhclite:streams=2", Head: "f16", Tied: true, SubNorm: true,
 	},
 	"nano-125m": {

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/cobra"
@@ -37,13 +39,18 @@ var errTimeLimit = errors.New("time limit")
 
 // app is what the commands share.
 type app struct {
-	stdout, stderr io.Writer
-	environ        []string
-	verbose        bool
-	stop           chan struct{} // closed by the first signal
-	graceful       atomic.Bool   // the command obeys stop, so its context lives on
-	interrupted    atomic.Bool
+	stdout      io.Writer
+	stderr      *lockedWriter // the handling of signals writes too
+	environ     []string
+	verbose     bool
+	stop        chan struct{} // closed by the first signal
+	graceful    atomic.Bool   // the command obeys stop, so its context lives on
+	interrupted atomic.Bool
 }
+
+// sameSignal is the time in which a signal only repeats the first: programs
+// such as timeout send one to the process and to its group.
+const sameSignal = time.Second
 
 // watch turns signals into the end of the context that it returns.
 func (a *app) watch(signals <-chan os.Signal) (context.Context, func()) {
@@ -56,11 +63,17 @@ func (a *app) watch(signals <-chan os.Signal) (context.Context, func()) {
 		}
 		a.interrupted.Store(true)
 		close(a.stop)
-		if !a.graceful.Load() {
+		if a.graceful.Load() {
+			a.note("\nfinishing the step, then saving; interrupt again to quit at once")
+		} else {
 			cancel()
 		}
-		<-signals
-		os.Exit(exitInterrupted)
+		first := time.Now()
+		for range signals {
+			if time.Since(first) > sameSignal {
+				os.Exit(exitInterrupted)
+			}
+		}
 	}()
 	return ctx, cancel
 }
@@ -140,12 +153,27 @@ func (a *app) getenv(name string) string {
 // terminal returns the width of standard error where it is a terminal that
 // may be written over.
 func (a *app) terminal() (width int, ok bool) {
-	f, isFile := a.stderr.(*os.File)
+	f, isFile := a.stderr.Writer.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) || a.getenv("NO_COLOR") != "" || a.getenv("TERM") == "dumb" {
 		return 0, false
 	}
 	width, _, err := term.GetSize(int(f.Fd()))
-	return width, err == nil && width > 20
+	if width < 20 { // such as 0, where nobody set it
+		width = 80
+	}
+	return width, err == nil
+}
+
+// lockedWriter may be written to from several goroutines.
+type lockedWriter struct {
+	io.Writer
+	mu sync.Mutex
+}
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Writer.Write(p)
 }
 
 // self is how the user started this program.

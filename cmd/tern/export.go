@@ -139,6 +139,9 @@ func infoOf(dir string, snap *checkpoint.Snapshot) modelfile.Info {
 			i.Name = "tern " + s.Value
 		}
 	}
+	if r.Result != nil && snap.Step == r.Config.Recipe.Steps {
+		i.BitsPerByte = r.Result.Trained.BitsPerByte
+	}
 	i.Description = describeTraining(snap.Step, r.Config.Recipe.TokensPerStep(), r.Train.Name)
 	return i
 }

@@ -18,7 +18,7 @@ func main() {
 // Main runs one command and returns its exit status. The first of signals
 // cancels it (a training stops after its step), the second ends the process.
 func Main(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int {
-	a := &app{stdout: stdout, stderr: stderr, environ: os.Environ(), stop: make(chan struct{})}
+	a := &app{stdout: stdout, stderr: &lockedWriter{Writer: stderr}, environ: os.Environ(), stop: make(chan struct{})}
 	ctx, done := a.watch(signals)
 	defer done()
 	root := newRootCmd(a)

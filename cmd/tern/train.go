@@ -179,6 +179,9 @@ func (j *job) run(ctx context.Context) error {
 	}
 	err = train.Run(ctx, j.trainer, j.batches, plan)
 	p.done()
+	if errors.Is(err, train.ErrStopped) && j.trainer.Done() > 0 {
+		err = errors.Wrapf(err, "saved in %s", j.s.Run.Out)
+	}
 	if errors.Is(err, train.ErrStopped) && timedOut() {
 		return errors.Mark(err, errTimeLimit)
 	}
