@@ -15,7 +15,7 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile data/tinystories
+	framework/tensor framework/rng internal/atomicfile internal/regularfile data/tinystories
 	framework/graph formats/gguf formats/safetensors formats/mhc data
 	framework/compile formats/checkpoint stories
 	framework

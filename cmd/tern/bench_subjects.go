@@ -23,7 +23,7 @@ func benchmarks() []benchmark {
 		{fmt.Sprintf("f32 matrix product %dx%dx%d", n, m, k), "GFLOP/s", func(ctx context.Context, be framework.Backend) (subject, error) {
 			return newProduct(ctx, be, n, m, k)
 		}},
-		{"training step of tiny", "tok/s", func(ctx context.Context, be framework.Backend) (subject, error) { return newTraining(ctx, be) }},
+		{"training step of tiny, 4 windows of 256", "tok/s", func(ctx context.Context, be framework.Backend) (subject, error) { return newTraining(ctx, be) }},
 		{"decoding with tiny", "tok/s", func(ctx context.Context, be framework.Backend) (subject, error) { return newDecoding(ctx, be) }},
 	}
 }

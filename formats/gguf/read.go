@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -12,6 +11,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/internal/regularfile"
 )
 
 // magic is the four letters that a file begins with, read as a u32.
@@ -53,22 +53,14 @@ type File struct {
 // Open opens the file at path and reads its header; the caller closes it. A
 // path that is no regular file is an ErrFormat.
 func Open(path string) (*File, error) {
-	st, err := os.Stat(path)
-	if err != nil {
+	r, size, err := regularfile.Open(path)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, malformed("%v", err)
+	case err != nil:
 		return nil, errors.Wrap(err, "open gguf")
 	}
-	if !st.Mode().IsRegular() {
-		return nil, malformed("%s is no regular file but %v", path, st.Mode().Type())
-	}
-	r, err := os.Open(path)
-	if err != nil {
-		return nil, errors.Wrap(err, "open gguf")
-	}
-	st, err = r.Stat() // of what was opened: its size bounds everything
-	if err != nil {
-		return nil, errors.CombineErrors(errors.Wrap(err, "open gguf"), r.Close())
-	}
-	f, err := Read(r, st.Size())
+	f, err := Read(r, size)
 	if err != nil {
 		return nil, errors.CombineErrors(errors.Wrapf(err, "read %s", path), r.Close())
 	}

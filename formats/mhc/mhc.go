@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
-	"os"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/internal/atomicfile"
+	"github.com/ternlm/tern/internal/regularfile"
 )
 
 // ErrFormat reports bytes that are no well-formed .mhc file, or a File that
@@ -177,15 +177,11 @@ func Write(w io.Writer, f *File) error {
 
 // Open reads the file at path, which must be a regular file.
 func Open(path string) (*File, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, errors.Wrap(err, "open mhc")
-	}
-	if !st.Mode().IsRegular() {
-		return nil, malformed("%s is no regular file but %v", path, st.Mode().Type())
-	}
-	r, err := os.Open(path)
-	if err != nil {
+	r, _, err := regularfile.Open(path)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, malformed("%v", err)
+	case err != nil:
 		return nil, errors.Wrap(err, "open mhc")
 	}
 	f, err := Read(r)

@@ -4,13 +4,13 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/internal/regularfile"
 )
 
 // Tensor describes one tensor of a file.
@@ -37,22 +37,14 @@ type File struct {
 // Open opens the file at path and reads its header; the caller closes it. A
 // path that is no regular file is an ErrFormat.
 func Open(path string) (*File, error) {
-	st, err := os.Stat(path)
-	if err != nil {
+	r, size, err := regularfile.Open(path)
+	switch {
+	case errors.Is(err, regularfile.ErrIrregular):
+		return nil, malformed("%v", err)
+	case err != nil:
 		return nil, errors.Wrap(err, "open safetensors")
 	}
-	if !st.Mode().IsRegular() {
-		return nil, malformed("%s is no regular file but %v", path, st.Mode().Type())
-	}
-	r, err := os.Open(path)
-	if err != nil {
-		return nil, errors.Wrap(err, "open safetensors")
-	}
-	st, err = r.Stat() // of what was opened: its size bounds everything
-	if err != nil {
-		return nil, errors.CombineErrors(errors.Wrap(err, "open safetensors"), r.Close())
-	}
-	f, err := Read(r, st.Size())
+	f, err := Read(r, size)
 	if err != nil {
 		return nil, errors.CombineErrors(errors.Wrapf(err, "read %s", path), r.Close())
 	}
