@@ -251,3 +251,14 @@ func TestGenerateStopsAtTheEnd(t *testing.T) {
 		t.Errorf("%d tokens to the end of a context of %d", len(long), base.Context)
 	}
 }
+
+func TestAMissingWeightIsAnError(t *testing.T) {
+	ctx := context.Background()
+	be := must(framework.Backends.Open("scalar"))
+	defer be.Close()
+	w := weights(t, be, base)
+	delete(w.Tensors, "blk.1.ffn.up.codes")
+	if _, err := infer.Load(ctx, be, w); !errors.Is(err, framework.ErrNoState) {
+		t.Errorf("error %v, want ErrNoState", err)
+	}
+}

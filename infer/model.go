@@ -2,6 +2,8 @@ package infer
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 
@@ -42,8 +44,8 @@ func Load(ctx context.Context, be framework.Backend, w *modelfile.Weights) (*Mod
 func New(ctx context.Context, be framework.Backend, m *model.Model, s framework.Store, p model.Pass) (*Model, error) {
 	out := &Model{Config: m.Config, backend: be, store: s, rows: (m.Context + Chunk - 1) / Chunk * Chunk}
 	var err error
-	if out.prefill, err = compileStep(ctx, be, m, Chunk, out.rows, p); err == nil {
-		out.decode, err = compileStep(ctx, be, m, 1, out.rows, p)
+	if out.prefill, err = compileStep(ctx, be, m, s, Chunk, out.rows, p); err == nil {
+		out.decode, err = compileStep(ctx, be, m, s, 1, out.rows, p)
 	}
 	if err != nil {
 		return nil, errors.CombineErrors(err, s.Close())
@@ -51,10 +53,18 @@ func New(ctx context.Context, be framework.Backend, m *model.Model, s framework.
 	return out, nil
 }
 
-func compileStep(ctx context.Context, be framework.Backend, m *model.Model, tokens, rows int, p model.Pass) (framework.Executable, error) {
+// compileStep compiles the step of so many tokens, all of whose weights must be
+// in s: a buffer that is not would be taken for zeros.
+func compileStep(ctx context.Context, be framework.Backend, m *model.Model, s framework.Store, tokens, rows int, p model.Pass) (framework.Executable, error) {
 	g, err := m.Step(1, tokens, rows, p)
 	if err != nil {
 		return nil, errors.Wrap(err, "trace decoding")
+	}
+	have := s.Names()
+	for _, n := range g.States {
+		if _, found := slices.BinarySearch(have, n.Name()); !found && !strings.Contains(n.Name(), ".cache.") {
+			return nil, errors.Wrapf(framework.ErrNoState, "weight %q", n.Name())
+		}
 	}
 	exe, err := be.Compile(ctx, g)
 	return exe, errors.Wrap(err, "compile decoding")

@@ -123,7 +123,7 @@ func TestKilledRunEqualsWholeRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Later attempts live longer, so that there is an end.
-			life := time.Duration(30+rand.IntN(100)+15*attempt) * time.Millisecond
+			life := time.Duration(30+rand.IntN(100)+40*attempt) * time.Millisecond
 			timer := time.AfterFunc(life, func() { _ = cmd.Process.Kill() })
 			err := cmd.Wait()
 			if timer.Stop() || err == nil {

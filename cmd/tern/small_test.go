@@ -32,6 +32,21 @@ eval_windows: 4
 final_windows: 8
 data: train.bin
 valid: valid.bin
+residual: mhclite:streams=2
+head: f16
+tied: true
+sub_norm: true
+accum: 1
+stride: 0
+align: true
+seed: 1
+optimizer: muon
+matrix_lr: 0.02
+other_lr: 0.005
+matrix_decay: 0
+clip: 1
+schedule: wsd
+stable: 0.5
 `
 
 // smallText is one story with the place of a number left open.
