@@ -23,6 +23,7 @@ race:
 # What cannot be run here is at least built.
 cross:
 	GOOS=linux GOARCH=arm64 go vet ./...
+	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/tern
 	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/tern
 	GOOS=windows GOARCH=amd64 go build -o /dev/null ./cmd/tern
 	go vet -tags purego ./...

@@ -124,6 +124,11 @@ func checkPaths(o PrepareOptions, out string) error {
 		return errors.WithHint(errors.Wrap(ErrOption, "prepare: no input or no output"), "name the files to read and the file to write")
 	}
 	manifest := strings.TrimSuffix(out, ".bin") + ".json"
+	for _, path := range o.Inputs {
+		if _, err := os.Stat(path); err != nil {
+			return errors.WithHint(errors.Wrap(err, "prepare"), "name existing files to read")
+		}
+	}
 	for _, written := range []string{out, manifest} {
 		old, err := os.Stat(written)
 		if err != nil {

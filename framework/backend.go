@@ -53,7 +53,8 @@ type Executable interface {
 	// Run executes the graph once on the states of s. The tensors of in and
 	// out follow the graph's Inputs and Outputs; out is written. Updates are
 	// visible in s when Run returns nil. A canceled ctx stops a run only
-	// before it has changed a state.
+	// before it has changed a state; after any other error the states that the
+	// graph updates are unspecified.
 	Run(ctx context.Context, s Store, in, out []*tensor.Tensor) error
 	Close() error
 }

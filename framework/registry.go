@@ -80,9 +80,18 @@ func (r *Registry[T]) Open(spec string) (T, error) {
 }
 
 // Nearest returns the name of known that is closest to a mistyped one, or ""
-// when none is near.
+// when none is near. The beginning of a name is near it: of several the
+// shortest.
 func Nearest(name string, known []string) string {
 	best, dist := "", 1+len(name)/2
+	for _, k := range known {
+		if name != "" && strings.HasPrefix(k, name) && (best == "" || len(k) < len(best)) {
+			best = k
+		}
+	}
+	if best != "" {
+		return best
+	}
 	for _, k := range known {
 		if d := editDistance(name, k); d < dist {
 			best, dist = k, d

@@ -20,12 +20,12 @@ func Generate(ctx context.Context, s *Session, prompt []int32, smp *Sampler, end
 			return
 		}
 		next := []int32{0}
-		for range limit {
+		for i := range limit {
 			next[0] = smp.Next(logits)
 			if next[0] == end || !yield(next[0], nil) {
 				return
 			}
-			if s.Len() >= s.m.Config.Context {
+			if i == limit-1 || s.Len() >= s.m.Config.Context {
 				return
 			}
 			if logits, err = s.Feed(ctx, next); err != nil {

@@ -2,10 +2,13 @@ package infer_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
+	"os"
+	"strings"
 	"testing"
+
+	"github.com/cockroachdb/errors"
 
 	_ "github.com/ternlm/tern/backends/all"
 	"github.com/ternlm/tern/framework"
@@ -27,6 +30,19 @@ func must[T any](v T, err error) T {
 var base = model.Config{
 	Tokenizer: "gpt2:512", Vocab: 512, Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, FFN: 128, Context: 160, RoPETheta: 10000, NormEps: 1e-6,
 	Quant: "ternary:group=64", Residual: "mhclite:streams=2", Head: "ternary", SubNorm: true,
+}
+
+func TestModelThatDoesNotFitIsRefused(t *testing.T) {
+	if _, err := os.Stat("/proc/meminfo"); err != nil {
+		t.Skip("this system does not tell how much memory it has")
+	}
+	large := base
+	large.Dim, large.FFN, large.Layers, large.Context = 1<<16, 1<<19, 64, 1<<20
+	// It is refused before the weights, of which there are none, are asked for.
+	_, err := infer.Load(context.Background(), must(framework.Backends.Open("scalar")), &modelfile.Weights{Model: must(model.New(large))})
+	if hints := errors.FlattenHints(err); !errors.Is(err, train.ErrMemory) || !strings.Contains(hints, "a shorter context (this one's is 1048576)") {
+		t.Errorf("error %v, hints %q", err, hints)
+	}
 }
 
 // weights are those of a model with random parameters.

@@ -2,6 +2,7 @@ package infer
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
+	"github.com/ternlm/tern/train"
 )
 
 // Chunk is the number of tokens that prefill feeds at once.
@@ -27,8 +29,17 @@ type Model struct {
 	rows    int                  // of the caches
 }
 
-// Load puts the weights into a store of be and compiles the graphs.
+// Load puts the weights into a store of be and compiles the graphs. It returns
+// train.ErrMemory where they and one session's caches do not fit.
 func Load(ctx context.Context, be framework.Backend, w *modelfile.Weights) (*Model, error) {
+	g, err := w.Model.Step(1, Chunk, cacheRows(w.Model), modelfile.Pass)
+	if err != nil {
+		return nil, errors.Wrap(err, "trace decoding") // the model's own sizes are bounded
+	}
+	hint := fmt.Sprintf("run a model with a shorter context (this one's is %d), fewer layers or a smaller width", w.Model.Context)
+	if err := train.CheckMemory(be, train.Load{What: "the model", Graph: g, Lower: hint, Model: hint}); err != nil {
+		return nil, err
+	}
 	s, err := be.NewStore()
 	if err != nil {
 		return nil, err
@@ -39,10 +50,13 @@ func Load(ctx context.Context, be framework.Backend, w *modelfile.Weights) (*Mod
 	return New(ctx, be, w.Model, s, modelfile.Pass)
 }
 
+// cacheRows is the number of tokens that the caches have room for.
+func cacheRows(m *model.Model) int { return (m.Context + Chunk - 1) / Chunk * Chunk }
+
 // New compiles the graphs of m, traced with p, for the weights in s. The
 // model closes s.
 func New(ctx context.Context, be framework.Backend, m *model.Model, s framework.Store, p model.Pass) (*Model, error) {
-	out := &Model{Config: m.Config, backend: be, store: s, rows: (m.Context + Chunk - 1) / Chunk * Chunk}
+	out := &Model{Config: m.Config, backend: be, store: s, rows: cacheRows(m)}
 	var err error
 	if out.prefill, err = compileStep(ctx, be, m, s, Chunk, out.rows, p); err == nil {
 		out.decode, err = compileStep(ctx, be, m, s, 1, out.rows, p)

@@ -43,10 +43,15 @@ func (m *Model) Parameters() ([]Parameter, error) {
 			packed[base+".weight"] = true
 		}
 	}
+	ofResidual, err := m.residualParameters()
+	if err != nil {
+		return nil, err
+	}
 	var ps []Parameter
 	for _, n := range g.Params() {
 		p := Parameter{Name: n.Name(), Shape: n.Out[0].Shape, Init: n.Attr.(graph.ParamAttr).Init, Category: Residuals}
 		switch {
+		case ofResidual[p.Name]:
 		case packed[p.Name]:
 			p.Category = Ternary
 		case p.Name == "tok_embed.weight":
@@ -59,6 +64,29 @@ func (m *Model) Parameters() ([]Parameter, error) {
 		ps = append(ps, p)
 	}
 	return ps, nil
+}
+
+// residualParameters names what the residual declares, whatever it calls it.
+func (m *Model) residualParameters() (map[string]bool, error) {
+	g, err := graph.Trace(func(b *graph.Builder) {
+		x := b.Input("x", tensor.F32, 1, m.Dim)
+		s := m.residual.Expand(b, x)
+		for l := range 2 * m.Layers {
+			inSubLayer(b, l, func() {
+				m.residual.Read(b, l, s)
+				s = m.residual.Write(b, l, s, x)
+			})
+		}
+		m.residual.Collapse(b, s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, n := range g.Params() {
+		names[n.Name()] = true
+	}
+	return names, nil
 }
 
 // Count sums parameters by category.

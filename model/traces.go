@@ -96,13 +96,14 @@ func (m *Model) Mixings() (*graph.Graph, error) {
 	}
 	return graph.Trace(func(b *graph.Builder) {
 		for l := range 2 * m.Layers {
-			b.In(fmt.Sprintf("blk.%d", l/2), func() {
-				b.In([]string{"attn", "ffn"}[l%2], func() {
-					b.Output(fmt.Sprintf("h.%d", l), mixer.Mixing(b, l))
-				})
-			})
+			inSubLayer(b, l, func() { b.Output(fmt.Sprintf("h.%d", l), mixer.Mixing(b, l)) })
 		}
 	})
+}
+
+// inSubLayer runs fn under the scope of sub-layer l.
+func inSubLayer(b *graph.Builder, l int, fn func()) {
+	b.In(fmt.Sprintf("blk.%d", l/2), func() { b.In([]string{"attn", "ffn"}[l%2], fn) })
 }
 
 // Depths traces the state of the stream after each sub-layer on tokens i32

@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	_ "github.com/ternlm/tern/backends/scalar"
+	_ "github.com/ternlm/tern/backends/all"
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/data/tinystories"
 	"github.com/ternlm/tern/formats/gguf"
@@ -69,6 +69,23 @@ func trained(t *testing.T, be framework.Backend, c model.Config) *train.Trainer 
 
 var text = must(data.TokenizeText(context.Background(), must(tinystories.Valid())[:40_000], "gpt2:512"))
 
+// eachBackend runs f on every backend that this machine has.
+func eachBackend(t *testing.T, f func(t *testing.T, be framework.Backend)) {
+	for _, name := range framework.Backends.Names() {
+		t.Run(name, func(t *testing.T) {
+			be, err := framework.Backends.Open(name)
+			if errors.Is(err, framework.ErrUnsupported) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer be.Close()
+			f(t, be)
+		})
+	}
+}
+
 func scalarBackend(t *testing.T) framework.Backend {
 	t.Helper()
 	be := must(framework.Backends.Open("scalar"))
@@ -90,41 +107,44 @@ func score(t *testing.T, be framework.Backend, m *model.Model, p model.Pass, s f
 // What is read back computes what was trained, bit for bit, once the
 // embedding, which a file holds as f16, has f16 values.
 func TestTheFileComputesWhatWasTrained(t *testing.T) {
-	ctx := context.Background()
 	for name, change := range variants {
 		t.Run(name, func(t *testing.T) {
 			c := base
 			change(&c)
-			be := scalarBackend(t)
-			tr := trained(t, be, c)
-			defer tr.Close()
-			path := filepath.Join(t.TempDir(), "model.gguf")
-			w := must(modelfile.Collect(ctx, tr.Model, tr.Store()))
-			if err := w.WriteGGUF(path); err != nil {
-				t.Fatal(err)
-			}
-			r := must(modelfile.ReadGGUF(path))
-			if r.Model.Config != tr.Model.Config {
-				t.Errorf("configuration %+v, want %+v", r.Model.Config, tr.Model.Config)
-			}
-			s := must(be.NewStore())
-			defer s.Close()
-			if err := r.Put(ctx, s); err != nil {
-				t.Fatal(err)
-			}
-			roundEmbeddings(t, tr)
-			got, want := score(t, be, r.Model, modelfile.Pass, s), score(t, be, tr.Model, model.Pass{Packed: true}, tr.Store())
-			if got != want {
-				t.Errorf("the file scores %v, the trained model %v", got, want)
-			}
-			again := filepath.Join(t.TempDir(), "again.gguf")
-			if err := r.WriteGGUF(again); err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(must(os.ReadFile(path)), must(os.ReadFile(again))) {
-				t.Error("writing what was read gives another file")
-			}
+			eachBackend(t, func(t *testing.T, be framework.Backend) { checkFile(t, be, c) })
 		})
+	}
+}
+
+func checkFile(t *testing.T, be framework.Backend, c model.Config) {
+	ctx := context.Background()
+	tr := trained(t, be, c)
+	defer tr.Close()
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	w := must(modelfile.Collect(ctx, tr.Model, tr.Store()))
+	if err := w.WriteGGUF(path); err != nil {
+		t.Fatal(err)
+	}
+	r := must(modelfile.ReadGGUF(path))
+	if r.Model.Config != tr.Model.Config {
+		t.Errorf("configuration %+v, want %+v", r.Model.Config, tr.Model.Config)
+	}
+	s := must(be.NewStore())
+	defer s.Close()
+	if err := r.Put(ctx, s); err != nil {
+		t.Fatal(err)
+	}
+	roundEmbeddings(t, tr)
+	got, want := score(t, be, r.Model, modelfile.Pass, s), score(t, be, tr.Model, model.Pass{Packed: true}, tr.Store())
+	if got != want {
+		t.Errorf("the file scores %v, the trained model %v", got, want)
+	}
+	again := filepath.Join(t.TempDir(), "again.gguf")
+	if err := r.WriteGGUF(again); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(must(os.ReadFile(path)), must(os.ReadFile(again))) {
+		t.Error("writing what was read gives another file")
 	}
 }
 
@@ -224,6 +244,21 @@ func TestFilesOfOthersAndDamagedFilesAreRefused(t *testing.T) {
 		if err := read(b); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+	file := must(gguf.Read(bytes.NewReader(whole), int64(len(whole))))
+	for _, tensor := range file.Tensors {
+		for _, at := range []int64{0, tensor.Size / 2, tensor.Size - 1} {
+			b := bytes.Clone(whole)
+			b[tensor.Offset+at] ^= 0x10
+			if err := read(b); err == nil {
+				t.Errorf("a bit of %s flipped at byte %d: accepted", tensor.Name, at)
+			}
+		}
+	}
+	theta := bytes.Clone(whole)
+	theta[bytes.Index(whole, []byte("tern.rope.freq_base"))+len("tern.rope.freq_base")+4] ^= 1 // after the value's type
+	if err := read(theta); err == nil {
+		t.Error("a bit of the metadata flipped: accepted")
 	}
 	bad := w.Tensors["norm.weight"].Clone()
 	bad.F32()[0] = float32(math.Inf(1))

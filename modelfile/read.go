@@ -35,6 +35,12 @@ func FromGGUF(f *gguf.File) (*Weights, error) {
 	}
 	m, err := model.New(c)
 	if err != nil {
+		// The caller did not choose these values: neither the kind of the error
+		// nor its hint is for one who did.
+		return nil, errors.WithHint(errors.Wrapf(ErrModel, "its metadata: %v", err),
+			"the file is damaged, or made for another program: copy or export it again")
+	}
+	if err := checkSum(f, m.Config); err != nil {
 		return nil, err
 	}
 	nodes, err := states(m)

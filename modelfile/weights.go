@@ -3,6 +3,7 @@ package modelfile
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/cockroachdb/errors"
 
@@ -60,6 +61,9 @@ func Collect(ctx context.Context, m *model.Model, s framework.Store) (*Weights, 
 		if n.Out[0].DType == tensor.F16 && t.DType == tensor.F32 {
 			t = toF16(t)
 		}
+		if err := checkFinite(n.Name(), t); err != nil {
+			return nil, err
+		}
 		if !t.Type.Equal(n.Out[0]) {
 			return nil, errors.Wrapf(framework.ErrMismatch, "state %q is %v, the model declares %v", n.Name(), t.Type, n.Out[0])
 		}
@@ -87,15 +91,17 @@ func (w *Weights) Put(ctx context.Context, s framework.Store) error {
 	return nil
 }
 
-// checkFinite refuses weights that are no numbers.
+// checkFinite refuses f32 and f16 weights that are no numbers.
 func checkFinite(name string, t *tensor.Tensor) error {
-	if !t.DType.Float() {
+	at := -1
+	switch t.DType {
+	case tensor.F16:
+		at = slices.IndexFunc(t.U16(), func(h uint16) bool { return h&0x7c00 == 0x7c00 })
+	case tensor.F32:
+		at = slices.IndexFunc(t.F32(), func(v float32) bool { return math.Float32bits(v)&0x7f800000 == 0x7f800000 })
+	}
+	if at < 0 {
 		return nil
 	}
-	for i, v := range t.Floats() {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q: element %d is %v", name, i, v), "the file is damaged or its training diverged")
-		}
-	}
-	return nil
+	return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q: element %d is no finite number", name, at), "the file is damaged, or its training diverged")
 }

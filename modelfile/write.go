@@ -22,7 +22,12 @@ func (w *Weights) WriteGGUF(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Wrapf(gguf.WriteFile(path, w.metadata(), tensors), "write %s", path)
+	sum, err := sumOf(w.Model.Config, tensors)
+	if err != nil {
+		return err
+	}
+	meta := append(w.metadata(), gguf.KV{Key: keySum, Value: sum})
+	return errors.Wrapf(gguf.WriteFile(path, meta, tensors), "write %s", path)
 }
 
 // Bytes returns the size of the tensors in the GGUF file, padding aside.
@@ -57,7 +62,7 @@ func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
 				return nil, err
 			}
 			out = append(out, infos...)
-		case strings.HasSuffix(name, ".scales"): // written with its codes
+		case strings.HasSuffix(name, ".scales") && w.Tensors[strings.TrimSuffix(name, "scales")+"codes"] != nil: // written with its codes
 		default:
 			info, err := gguf.FromTensor(fileName(name), t)
 			if err != nil {

@@ -23,7 +23,9 @@ var files embed.FS
 var ErrMissing = errors.New("this program was built without a trained model")
 
 // Open returns the model, a GGUF file.
-func Open() (*gguf.File, error) {
+func Open() (*gguf.File, error) { return open(files) }
+
+func open(files fs.FS) (*gguf.File, error) {
 	data, err := fs.ReadFile(files, "model.gguf")
 	if err != nil {
 		return nil, errors.WithHint(ErrMissing, "name a model: tern generate --model FILE.gguf; tern train makes one in minutes")

@@ -1,9 +1,9 @@
 package stories
 
 import (
-	"io/fs"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/cockroachdb/errors"
 
@@ -13,14 +13,14 @@ import (
 // maxBytes is what the repository grants the model.
 const maxBytes = 3_000_000
 
-func TestModelIsWholeOrSaidToBeMissing(t *testing.T) {
-	f, err := Open()
-	if _, missing := fs.Stat(files, "model.gguf"); missing != nil {
-		if !errors.Is(err, ErrMissing) || len(errors.GetAllHints(err)) == 0 {
-			t.Fatalf("error %v, want ErrMissing with a hint", err)
-		}
-		return
+func TestProgramWithoutTheModelSaysSo(t *testing.T) {
+	if _, err := open(fstest.MapFS{}); !errors.Is(err, ErrMissing) || len(errors.GetAllHints(err)) == 0 {
+		t.Errorf("error %v, want ErrMissing with a hint", err)
 	}
+}
+
+func TestModelIsWhole(t *testing.T) {
+	f, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/errors"
@@ -30,8 +31,9 @@ type Diagnosis struct {
 	RMS []float64 `json:"rms"`
 	// Zeros is the share of quantized weights whose code is zero.
 	Zeros float64 `json:"zeros,omitempty"`
-	// Flips is the share of codes that changed since the last diagnosis.
-	Flips float64 `json:"flips"`
+	// Flips is the share of codes that changed since the last diagnosis, left
+	// out in the first one of a process.
+	Flips *float64 `json:"flips,omitempty"`
 }
 
 // Diagnoser computes diagnoses of a trainer's state.
@@ -61,12 +63,23 @@ func NewDiagnoser(ctx context.Context, t *Trainer, tokens []int32, B int) (*Diag
 	for _, o := range g.Outputs {
 		d.names = append(d.names, o.Name)
 	}
-	if g, err = t.Model.Mixings(); err != nil || g == nil {
-		return d, errors.Wrap(err, "trace diagnosis")
+	if g, err = t.Model.Mixings(); err == nil && g != nil {
+		d.mixOut = outputsOf(g)
+		d.mixings, err = t.backend.Compile(ctx, g)
 	}
-	d.mixOut = outputsOf(g)
-	d.mixings, err = t.backend.Compile(ctx, g)
-	return d, errors.Wrap(err, "compile diagnosis")
+	if err != nil {
+		return nil, errors.Wrap(errors.CombineErrors(err, d.Close()), "compile diagnosis")
+	}
+	return d, nil
+}
+
+// Close frees the compiled graphs.
+func (d *Diagnoser) Close() error {
+	err := d.depths.Close()
+	if d.mixings != nil {
+		err = errors.CombineErrors(err, d.mixings.Close())
+	}
+	return err
 }
 
 func outputsOf(g *graph.Graph) []*tensor.Tensor {
@@ -161,6 +174,7 @@ func (d *Diagnoser) quantized(ctx context.Context, r *Diagnosis) error {
 		}
 	}
 	var total, zeros, flips int
+	first := len(d.codes) == 0
 	for _, p := range d.t.params {
 		if p.Category != model.Ternary {
 			continue
@@ -176,7 +190,11 @@ func (d *Diagnoser) quantized(ctx context.Context, r *Diagnosis) error {
 		d.codes[name] = t.Data
 	}
 	if total > 0 {
-		r.Zeros, r.Flips = float64(zeros)/float64(total), float64(flips)/float64(total)
+		r.Zeros = float64(zeros) / float64(total)
+		if !first {
+			share := float64(flips) / float64(total)
+			r.Flips = &share
+		}
 	}
 	return nil
 }
@@ -225,39 +243,62 @@ func countDifferent(a, b []byte, block int) int {
 // diverged finds out where the first value that is no finite number is.
 func (t *Trainer) diverged(ctx context.Context, m Metrics) error {
 	where := "the loss"
-	if w := t.firstNonFinite(ctx); w != "" {
+	if w := t.firstNonFinite(ctx, finite(m.Loss)); w != "" {
 		where = w
 	}
 	err := errors.Wrapf(ErrDiverged, "step %d: loss %v, gradient norm %v; first seen in %s", m.Step, m.Loss, m.GradNorm, where)
-	return errors.WithHint(err, "the last good checkpoint is untouched: resume from it with lower learning rates or a longer warm-up")
+	return errors.WithHint(err, "train again with lower learning rates or a longer warm-up")
 }
 
-// firstNonFinite names the first parameter, or else the first sub-layer of the
-// last batch, that holds such a value.
-func (t *Trainer) firstNonFinite(ctx context.Context) string {
+// firstNonFinite names the first gradient (where the loss was finite), the
+// first parameter, or the first sub-layer of the last batch that holds such a
+// value.
+func (t *Trainer) firstNonFinite(ctx context.Context, lossIsFinite bool) string {
+	holds := func(name string) bool {
+		w, err := t.store.Get(ctx, name)
+		return err == nil && !finiteTensor(w)
+	}
 	for _, p := range t.params {
-		w, err := t.store.Get(ctx, p.Name)
-		if err != nil {
-			return ""
+		if lossIsFinite && t.Recipe.Accum == 1 && holds(model.GradPrefix+p.Name) {
+			return "the gradient of " + p.Name
 		}
-		for _, v := range w.Floats() {
-			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return "parameter " + p.Name
-			}
+	}
+	for _, p := range t.params {
+		if holds(p.Name) {
+			return "parameter " + p.Name
 		}
 	}
 	d, err := NewDiagnoser(ctx, t, t.batchIn[0].I32(), t.Recipe.Batch)
 	if err != nil {
 		return ""
 	}
+	defer d.Close()
 	r, err := d.Run(ctx)
 	if err != nil {
 		return ""
 	}
 	for l, v := range r.RMS {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
+		if !finite(v) {
 			return fmt.Sprintf("the stream after blk.%d.%s", l/2, []string{"attn", "ffn"}[l%2])
 		}
 	}
 	return ""
+}
+
+// finite reports whether all of v are finite numbers.
+func finite(v ...float64) bool {
+	for _, x := range v {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// finiteTensor is finite for a parameter, moment or gradient.
+func finiteTensor(t *tensor.Tensor) bool {
+	if t.DType == tensor.F32 {
+		return !slices.ContainsFunc(t.F32(), func(v float32) bool { return math.Float32bits(v)&0x7f800000 == 0x7f800000 })
+	}
+	return finite(t.Floats()...)
 }

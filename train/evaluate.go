@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"github.com/cockroachdb/errors"
@@ -32,7 +33,8 @@ type Evaluator struct {
 }
 
 // NewEvaluator compiles the evaluation of m for pass p on the first limit
-// windows (0 is all) of tokens, batch windows at a time.
+// windows (0 is all) of tokens, batch windows at a time. ErrMemory where that
+// does not fit.
 func NewEvaluator(ctx context.Context, be framework.Backend, m *model.Model, p model.Pass, tokens *data.Tokens, batch, window, limit int) (*Evaluator, error) {
 	w, err := tokens.EvalWindows(data.EvalOptions{Batch: batch, Window: window, Limit: limit})
 	if err != nil {
@@ -42,9 +44,13 @@ func NewEvaluator(ctx context.Context, be framework.Backend, m *model.Model, p m
 	if err != nil {
 		return nil, errors.Wrap(err, "evaluation")
 	}
+	lower := fmt.Sprintf("lower batch (now %d) or window (now %d)", batch, window)
 	g, err := m.LossOf(batch, window, p)
 	if err != nil {
-		return nil, errors.Wrap(err, "trace evaluation")
+		return nil, untraceable(err, "evaluation", lower)
+	}
+	if err := CheckMemory(be, Load{What: "evaluation", Graph: g, Lower: lower}); err != nil {
+		return nil, err
 	}
 	exe, err := be.Compile(ctx, g)
 	if err != nil {

@@ -3,6 +3,8 @@ package train
 import (
 	"bufio"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -12,51 +14,174 @@ import (
 	"github.com/ternlm/tern/framework/graph"
 )
 
-// ErrMemory is returned when a training would not fit in memory.
+// ErrMemory is returned when a graph would not fit in memory.
 var ErrMemory = errors.New("not enough memory")
 
-// checkMemory estimates what training takes before anything is allocated:
-// states and twice the parameters for moments, and what the backend says that
-// the step's values take.
-func checkMemory(be framework.Backend, r Recipe, g *graph.Graph) error {
+// Load is what will be run, for CheckMemory.
+type Load struct {
+	What  string // such as "training"
+	Graph *graph.Graph
+	Extra int64  // bytes beside the graph's, such as the optimizer's moments
+	Lower string // hint: what makes the values smaller
+	Model string // hint where the states alone do not fit; "" names a model's sizes
+}
+
+// smallerModel is the hint where the batch is not to blame.
+const smallerModel = "the model itself is too large: lower dim, layers, ffn or the vocabulary (tokenizer)"
+
+// CheckMemory estimates what l takes before anything is allocated: the graph's
+// states, and what the backend says that its values take. It returns ErrMemory
+// with a hint where that is more than is free, and nil where nobody knows.
+func CheckMemory(be framework.Backend, l Load) error {
 	available, ok := availableMemory()
 	if !ok {
 		return nil
 	}
-	need := int64(0)
-	for _, n := range g.States {
-		need += int64(n.Out[0].Bytes())
-		if n.IsParam() {
-			need += 2 * int64(n.Out[0].Bytes())
+	fits := func(bytes int64) bool {
+		if bytes > available {
+			debug.FreeOSMemory() // garbage is not taken
+			available, _ = availableMemory()
 		}
+		return bytes <= available
 	}
-	if e, ok := be.(framework.Estimator); ok {
-		b, err := e.Estimate(g)
+	states := l.Extra
+	for _, n := range l.Graph.States {
+		states += int64(n.Out[0].Bytes())
+	}
+	need, hint := states, l.Model
+	if hint == "" {
+		hint = smallerModel
+	}
+	if fits(states) {
+		values, err := estimate(be, l.Graph)
 		if err != nil {
 			return errors.Wrap(err, "estimate memory")
 		}
-		need += b
-	}
-	if need <= available {
-		return nil
+		if need, hint = states+values, l.Lower; fits(need) {
+			return nil
+		}
 	}
 	const mib = 1 << 20
-	err := errors.Wrapf(ErrMemory, "training takes about %d MiB, %d MiB are free", need/mib, available/mib)
-	return errors.WithHintf(err, "lower batch (now %d; raise accum to keep the step's size) or window (now %d)", r.Batch, r.Window)
+	err := errors.Wrapf(ErrMemory, "%s takes at least %d MiB (%d for its states), %d MiB are free", l.What, need/mib, states/mib, available/mib)
+	return errors.WithHint(err, hint)
+}
+
+// unaddressable is more than a processor can address: backends plan no more.
+const unaddressable = 1 << 46
+
+// estimate asks the backend, which refuses what no machine could hold.
+func estimate(be framework.Backend, g *graph.Graph) (int64, error) {
+	e, ok := be.(framework.Estimator)
+	if !ok {
+		return 0, nil
+	}
+	bytes, err := e.Estimate(g)
+	if errors.Is(err, framework.ErrUnsupported) && valueBytes(g) > unaddressable {
+		return unaddressable, nil
+	}
+	return bytes, err
+}
+
+// valueBytes is the size of all values of g, a float because it may be beyond
+// any integer.
+func valueBytes(g *graph.Graph) (sum float64) {
+	for _, n := range g.Nodes {
+		for _, t := range n.Out {
+			sum += float64(t.Bytes())
+		}
+	}
+	return sum
+}
+
+// untraceable is the error of a graph of a sound model that cannot be traced:
+// its sizes are beyond any memory.
+func untraceable(err error, what, lower string) error {
+	return errors.WithHint(errors.Wrapf(ErrMemory, "%s: %v", what, err), lower)
+}
+
+// moments is what an optimizer keeps of the parameters of g.
+func moments(g *graph.Graph) int64 {
+	var bytes int64
+	for _, n := range g.States {
+		if n.IsParam() {
+			bytes += 2 * int64(n.Out[0].Bytes())
+		}
+	}
+	return bytes
 }
 
 // availableMemory returns the bytes that the system can give out, where it
-// says so.
+// says so: to anyone, and to this process under the limits of its groups.
 func availableMemory() (int64, bool) {
-	f, err := os.Open("/proc/meminfo")
+	free, ok := memAvailable("/proc/meminfo")
+	if !ok {
+		return 0, false
+	}
+	if left, limited := cgroupFree("/proc/self/cgroup", "/sys/fs/cgroup"); limited {
+		free = min(free, left)
+	}
+	return free, true
+}
+
+// memAvailable reads the field of that name in a file such as /proc/meminfo.
+func memAvailable(path string) (int64, bool) {
+	kb, ok := field(path, "MemAvailable:")
+	return kb << 10, ok
+}
+
+// cgroupFree returns what the memory limits (version 2) of a process leave: the
+// least of its group's and the groups' above it. self lists its groups; where
+// it cannot be read, only the limit at root counts.
+func cgroupFree(self, root string) (free int64, limited bool) {
+	group := "/"
+	if text, err := os.ReadFile(self); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+				group = filepath.Clean("/" + path)
+			}
+		}
+	}
+	for ; ; group = filepath.Dir(group) {
+		dir := filepath.Join(root, group)
+		limit, ok := number(filepath.Join(dir, "memory.max")) // a word where there is none
+		used, known := number(filepath.Join(dir, "memory.current"))
+		if ok && known {
+			// Pages of files count as used, and are given up when others need them.
+			for _, cache := range []string{"active_file", "inactive_file"} {
+				bytes, _ := field(filepath.Join(dir, "memory.stat"), cache)
+				used -= bytes
+			}
+			if left := max(0, limit-max(0, used)); !limited || left < free {
+				free, limited = left, true
+			}
+		}
+		if group == "/" {
+			return free, limited
+		}
+	}
+}
+
+// number reads a file that holds one.
+func number(path string) (int64, bool) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return n, err == nil
+}
+
+// field reads the number after name in a file of such lines.
+func field(path, name string) (int64, bool) {
+	f, err := os.Open(path)
 	if err != nil {
 		return 0, false
 	}
 	defer f.Close()
 	for sc := bufio.NewScanner(f); sc.Scan(); {
-		if rest, ok := strings.CutPrefix(sc.Text(), "MemAvailable:"); ok {
-			kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			return kb << 10, err == nil
+		if words := strings.Fields(sc.Text()); len(words) > 1 && words[0] == name {
+			n, err := strconv.ParseInt(words[1], 10, 64)
+			return n, err == nil
 		}
 	}
 	return 0, false

@@ -33,7 +33,10 @@ func openMetrics(path string, done int) (*metricsFile, error) {
 		}
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
-	return &metricsFile{f}, errors.Wrap(err, "metrics")
+	if err != nil {
+		return nil, errors.Wrap(err, "metrics")
+	}
+	return &metricsFile{f}, nil
 }
 
 // keepUntil returns the whole lines of events up to step done.

@@ -47,7 +47,7 @@ func (r Recipe) TokensPerStep() int { return r.Batch * r.Accum * r.Window }
 // the letter; default is what was measured to be better (docs/results/tiny.md).
 var recipes = map[string]Recipe{
 	"default": {
-		Steps: 1000, Batch: 4, Accum: 1, Window: 256, Align: true, Seed: 1,
+		Steps: 1250, Batch: 4, Accum: 1, Window: 256, Align: true, Seed: 1,
 		Optimizer: "muon", MatrixLR: 0.03, HeadLR: 3e-3, OtherLR: 0.04, MatrixDecay: 0,
 		Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Momentum: 0.95, Clip: 1,
 		Schedule: "wsd", Warmup: 20, Stable: 0.5, Floor: 0.05,
@@ -120,7 +120,6 @@ func (r Recipe) Validate(c model.Config) error {
 		{"other_lr", r.OtherLR, 10},
 		{"matrix_decay", r.MatrixDecay, 10},
 		{"clip", r.Clip, 1e9},
-		{"eps", r.Eps, 1},
 		{"stable", r.Stable, 1},
 		{"floor", r.Floor, 1},
 		{"beta1", r.Beta1, 0.99999},
@@ -130,6 +129,9 @@ func (r Recipe) Validate(c model.Config) error {
 		if math.IsNaN(f.value) || f.value < 0 || f.value > f.most {
 			return bad("choose a value in that range", "%s is %v, wants 0 to %v", f.name, f.value, f.most)
 		}
+	}
+	if !(r.Eps >= 1e-30 && r.Eps <= 1) { // smaller is 0 in f32, and 0/0 where a gradient is 0
+		return bad("1e-8 is usual", "eps is %v, wants 1e-30 to 1", r.Eps)
 	}
 	if s := []string{"adamw", "muon"}; !slices.Contains(s, r.Optimizer) {
 		return bad(framework.Suggest(r.Optimizer, s), "optimizer %q", r.Optimizer)

@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"encoding/json"
-	"math"
 	"path/filepath"
 	"slices"
 	"time"
@@ -32,10 +31,9 @@ type Plan struct {
 	Stop       <-chan struct{}
 	Observe    func(Event)
 	CreatedBy  string
-	Train      *data.Tokens
-	Valid      *data.Tokens
-	EvalBatch  int
-	EvalWindow int
+	Valid      *data.Tokens // text of the evaluations
+	EvalBatch  int          // windows that an evaluation takes at once
+	EvalWindow int          // tokens of its windows
 }
 
 // Event is one line of a run's metrics.
@@ -78,10 +76,10 @@ func (r Recipe) Batches(tokens *data.Tokens) (*data.Batches, error) {
 // with batches.
 func Run(ctx context.Context, t *Trainer, batches *data.Batches, p Plan) (err error) {
 	r := &run{t: t, p: p, batches: batches, start: time.Now(), saved: -1}
+	defer func() { err = errors.CombineErrors(err, r.close()) }()
 	if err := r.open(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.CombineErrors(err, r.metrics.Close()) }()
 	for t.Done() < t.Recipe.Steps {
 		select {
 		case <-p.Stop:
@@ -89,10 +87,22 @@ func Run(ctx context.Context, t *Trainer, batches *data.Batches, p Plan) (err er
 		default:
 		}
 		if err := r.step(ctx); err != nil {
-			return err
+			return r.hintKept(err)
 		}
 	}
 	return nil
+}
+
+// hintKept says what is left of a training that diverged.
+func (r *run) hintKept(err error) error {
+	if !errors.Is(err, ErrDiverged) {
+		return err
+	}
+	kept, listErr := checkpoint.List(r.p.Dir)
+	if listErr != nil || len(kept) == 0 {
+		return errors.WithHint(err, "no checkpoint had been saved before")
+	}
+	return errors.WithHintf(err, "the checkpoint %s from before is untouched", kept[0].Dir)
 }
 
 func (r *run) open(ctx context.Context) error {
@@ -109,6 +119,20 @@ func (r *run) open(ctx context.Context) error {
 		return err
 	}
 	r.metrics, err = openMetrics(filepath.Join(r.p.Dir, "metrics.jsonl"), r.t.Done())
+	return err
+}
+
+// close frees what open made.
+func (r *run) close() (err error) {
+	if r.metrics != nil {
+		err = r.metrics.Close()
+	}
+	if r.eval != nil {
+		err = errors.CombineErrors(err, r.eval.Close())
+	}
+	if r.diag != nil {
+		err = errors.CombineErrors(err, r.diag.Close())
+	}
 	return err
 }
 
@@ -154,7 +178,7 @@ func (r *run) step(ctx context.Context) error {
 func (r *run) event(m Metrics) Event {
 	rc := r.t.Recipe
 	e := Event{Metrics: m, Steps: rc.Steps, Tokens: int64(m.Step) * int64(rc.TokensPerStep()), Seconds: time.Since(r.start).Seconds()}
-	e.PerSecond = float64(r.tokens) / r.spent.Seconds()
+	e.PerSecond = float64(r.tokens) / max(r.spent.Seconds(), 1e-9)
 	if r.rate == 0 {
 		r.rate = e.PerSecond
 	}
@@ -173,10 +197,8 @@ func (r *run) evaluate(ctx context.Context, e *Event) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range slices.Concat([]float64{score.Loss, d.CompositeGain}, d.RMS, d.Divergence) {
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return r.t.diverged(ctx, e.Metrics)
-		}
+	if !finite(slices.Concat([]float64{score.Loss, d.CompositeGain}, d.RMS, d.Divergence)...) {
+		return r.t.diverged(ctx, e.Metrics)
 	}
 	e.Valid, e.Diagnosis = &score, &d
 	return nil
@@ -188,6 +210,11 @@ func (r *run) save(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.CreatedBy = r.p.CreatedBy
+	for _, v := range s.Tensors {
+		if !finiteTensor(v) { // a checkpoint that pushes out good ones must be good
+			return "", r.t.diverged(ctx, Metrics{Step: s.Step})
+		}
+	}
 	dir, err := checkpoint.Save(r.p.Dir, s)
 	if err != nil {
 		return "", errors.Wrapf(err, "save step %d", s.Step)
@@ -216,5 +243,8 @@ func (r *run) stop(ctx context.Context) error {
 		}
 	}
 	err := errors.Wrapf(ErrStopped, "after step %d of %d", r.t.Done(), r.t.Recipe.Steps)
+	if r.t.Done() == 0 {
+		return errors.WithHint(err, "nothing is saved yet: run the same command with --resume auto to begin again")
+	}
 	return errors.WithHint(err, "run the same command with --resume auto to go on")
 }

@@ -362,3 +362,65 @@ func richardson(f func(h float64) float64) float64 {
 	ab, bc := (4*a-b)/3, (4*b-c)/3
 	return (16*ab - bc) / 15
 }
+
+func TestDiagnosisCountsZerosAndFlips(t *testing.T) {
+	ctx := context.Background()
+	be := backend(t, "scalar")
+	tr, _ := start(t, be, small(t, nil), quick(nil))
+	d, err := train.NewDiagnoser(ctx, tr, make([]int32, 32), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	total, zeros := 0, 0
+	for _, p := range tr.Parameters() {
+		if p.Category != model.Ternary {
+			continue
+		}
+		codes := must(tr.Store().Get(ctx, strings.TrimSuffix(p.Name, "weight")+"codes"))
+		total += p.Shape.Numel()
+		for _, b := range codes.Data {
+			for range 4 {
+				if b&3 == 1 {
+					zeros++
+				}
+				b >>= 2
+			}
+		}
+	}
+	r := must(d.Run(ctx))
+	if want := float64(zeros) / float64(total); r.Zeros != want {
+		t.Errorf("zeros %v, want %v", r.Zeros, want)
+	}
+	if r.Flips != nil {
+		t.Errorf("flips %v in the first diagnosis", *r.Flips)
+	}
+	name := "blk.0.ffn.up.codes"
+	codes := must(tr.Store().Get(ctx, name))
+	for i := range 10 { // one code of each of ten bytes
+		codes.Data[7*i] = codes.Data[7*i]&^0x30 | (codes.Data[7*i]>>4&3+1)%3<<4
+	}
+	if err := tr.Store().Put(ctx, name, codes); err != nil {
+		t.Fatal(err)
+	}
+	if r = must(d.Run(ctx)); r.Flips == nil || *r.Flips != 10/float64(total) {
+		t.Errorf("flips %v, want %v", r.Flips, 10/float64(total))
+	}
+}
+
+func TestATrainerStartsAfresh(t *testing.T) {
+	ctx := context.Background()
+	be := backend(t, "scalar")
+	r := quick(nil)
+	tr, src := start(t, be, small(t, nil), r)
+	want := steps(t, tr, src, 3)
+	if err := tr.Initialize(ctx); err != nil { // moments of the first training are gone
+		t.Fatal(err)
+	}
+	src.Seek(0)
+	for i, l := range steps(t, tr, src, 3) {
+		if l != want[i] {
+			t.Errorf("step %d: loss %v, was %v in the first training", i, l, want[i])
+		}
+	}
+}

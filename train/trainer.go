@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 
@@ -72,11 +73,12 @@ func New(ctx context.Context, be framework.Backend, m *model.Model, r Recipe) (*
 }
 
 func (t *Trainer) compile(ctx context.Context) error {
+	lower := fmt.Sprintf("lower batch (now %d; raise accum to keep the step's size) or window (now %d)", t.Recipe.Batch, t.Recipe.Window)
 	g, err := t.Model.Accumulate(t.Recipe.Batch, t.Recipe.Window, t.Recipe.Accum)
 	if err != nil {
-		return errors.Wrap(err, "trace training step")
+		return untraceable(err, "training", lower)
 	}
-	if err := checkMemory(t.backend, t.Recipe, g); err != nil {
+	if err := CheckMemory(t.backend, Load{What: "training", Graph: g, Extra: moments(g), Lower: lower}); err != nil {
 		return err
 	}
 	if t.accumulate, err = t.backend.Compile(ctx, g); err != nil {
@@ -114,7 +116,28 @@ func (t *Trainer) Initialize(ctx context.Context) error {
 		}
 	}
 	t.step = 0
+	if err := t.clear(ctx); err != nil {
+		return err
+	}
 	return errors.Wrap(t.pack.Run(ctx, t.store, nil, nil), "pack weights")
+}
+
+// clear zeroes what an earlier step may have left: gradients and moments.
+func (t *Trainer) clear(ctx context.Context) error {
+	for _, name := range t.store.Names() {
+		if !strings.HasPrefix(name, model.GradPrefix) && !strings.HasPrefix(name, "adam.") && !strings.HasPrefix(name, "muon.") {
+			continue
+		}
+		v, err := t.store.Get(ctx, name)
+		if err == nil {
+			clear(v.Data)
+			err = t.store.Put(ctx, name, v)
+		}
+		if err != nil {
+			return errors.Wrapf(err, "clear %s", name)
+		}
+	}
+	return nil
 }
 
 // Done returns the number of optimizer steps done.
@@ -133,8 +156,9 @@ type Source interface {
 }
 
 // Step draws the micro-batches of one optimizer step and takes it. When the
-// loss is no finite number it returns ErrDiverged and leaves the weights as
-// they were.
+// loss or the gradient is no finite number it returns ErrDiverged; in the
+// second case the weights are lost. After any error the trainer goes on only
+// from a Restore.
 func (t *Trainer) Step(ctx context.Context, batches Source) (Metrics, error) {
 	m := Metrics{Step: t.step + 1, Factor: t.Recipe.Factor(t.step)}
 	for range t.Recipe.Accum {
@@ -156,11 +180,11 @@ func (t *Trainer) Step(ctx context.Context, batches Source) (Metrics, error) {
 	if err := t.apply.Run(ctx, t.store, t.applyIn, t.normOut); err != nil {
 		return m, errors.Wrapf(err, "step %d", m.Step)
 	}
-	t.step++
 	m.GradNorm = float64(t.normOut[0].F32()[0])
 	if math.IsNaN(m.GradNorm) || math.IsInf(m.GradNorm, 0) {
 		return m, t.diverged(ctx, m)
 	}
+	t.step++
 	return m, nil
 }
 
@@ -169,10 +193,7 @@ func (t *Trainer) Step(ctx context.Context, batches Source) (Metrics, error) {
 // from the weights.
 func (t *Trainer) Snapshot(ctx context.Context, batches *data.Batches, config json.RawMessage) (checkpoint.Snapshot, error) {
 	s := checkpoint.Snapshot{Step: t.step, Config: config, Cursor: batches.Cursor(), Seed: t.Recipe.Seed, Tensors: map[string]*tensor.Tensor{}}
-	for _, name := range t.store.Names() {
-		if derivedState(name) {
-			continue
-		}
+	for name := range t.stateTypes(t.step > 0) {
 		v, err := t.store.Get(ctx, name)
 		if err != nil {
 			return s, errors.Wrapf(err, "save %s", name)
@@ -182,14 +203,12 @@ func (t *Trainer) Snapshot(ctx context.Context, batches *data.Batches, config js
 	return s, nil
 }
 
-// derivedState reports whether a state is not part of a checkpoint.
-func derivedState(name string) bool {
-	return strings.HasPrefix(name, model.GradPrefix) || strings.HasSuffix(name, ".codes") || strings.HasSuffix(name, ".scales")
-}
-
 // Restore sets the state from a snapshot of the same model and recipe.
 func (t *Trainer) Restore(ctx context.Context, batches *data.Batches, s *checkpoint.Snapshot) error {
 	if err := s.CheckTensors(t.stateTypes(s.Step > 0)); err != nil {
+		return err
+	}
+	if err := t.clear(ctx); err != nil {
 		return err
 	}
 	for name, v := range s.Tensors {

@@ -194,5 +194,8 @@ func newRootCmd(a *app) *cobra.Command {
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say more; show errors in full")
 	root.SetFlagErrorFunc(flagError)
+	if err := completeFlags(root); err != nil {
+		panic(errors.AssertionFailedf("completion: %v", err))
+	}
 	return root
 }

@@ -49,8 +49,10 @@ func (a *app) prepare(ctx context.Context, o data.PrepareOptions, force, asJSON 
 		return usagef("for example --out stories.bin", "--out is missing")
 	}
 	out := strings.TrimSuffix(o.Out, ".bin") + ".bin"
-	if _, err := os.Lstat(out); err == nil && !force {
-		return usagef("choose another --out, or replace it with --force", "%s exists", out)
+	for _, f := range []string{out, strings.TrimSuffix(out, ".bin") + ".json"} {
+		if _, err := os.Lstat(f); err == nil && !force {
+			return usagef("choose another --out, or replace it with --force", "%s exists", f)
+		}
 	}
 	show := &byteProgress{a: a, begin: time.Now()}
 	show.width, show.tty = a.terminal()

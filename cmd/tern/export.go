@@ -65,6 +65,9 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	if err != nil {
 		return err
 	}
+	if st, err := os.Stat(path); err == nil && !st.IsDir() {
+		return usagef("name a run's directory, or a step-... directory in one", "export takes a checkpoint, and %s is a file", path)
+	}
 	dir, err := checkpointIn(path)
 	if err != nil {
 		return err

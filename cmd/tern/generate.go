@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/cobra"
@@ -70,6 +71,14 @@ func (g generation) run(ctx context.Context, m *infer.Model, prompt string, show
 	return r, show(stream.Flush())
 }
 
+// checkPrompt refuses what is no text.
+func checkPrompt(prompt string) error {
+	if !utf8.ValidString(prompt) {
+		return usagef("check the encoding of the terminal or the file that it comes from", "the prompt %q is not valid UTF-8", prompt)
+	}
+	return nil
+}
+
 // generateCmd holds the flags of tern generate.
 type generateCmd struct {
 	g       generation
@@ -111,6 +120,9 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 	}
 	if c.g.Tokens < 0 {
 		return usagef("0 is as many as the context holds", "--tokens %d", c.g.Tokens)
+	}
+	if err := checkPrompt(prompt); err != nil {
+		return err
 	}
 	be, err := c.backend.open()
 	if err != nil {

@@ -71,8 +71,12 @@ func (c inspectCmd) inspectPath(a *app, path string) error {
 		return errors.WithHint(errors.Wrap(err, "inspect"), "name a file, a run's directory or a checkpoint's, or use --preset")
 	case st.IsDir():
 		return a.inspectCheckpoint(path, c.json)
-	case sniff(path) == "mhc":
+	}
+	switch kindOf(path) {
+	case "mhc":
 		return a.inspectMHC(path, c.json)
+	case "tokens":
+		return tokensError(path)
 	}
 	return a.inspectGGUF(path, c.json)
 }

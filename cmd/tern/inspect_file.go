@@ -50,13 +50,16 @@ func (a *app) inspectGGUF(path string, asJSON bool) (err error) {
 		rows = append(rows, tensorRow{t.Name, t.Type.String(), t.Shape, t.Size})
 	}
 	var table *modelTable
-	if w, err := modelfile.FromGGUF(f); err == nil {
+	w, broken := modelfile.FromGGUF(f)
+	if broken == nil {
 		if table, err = tableOf(w.Info.Name, w.Model); err != nil {
 			return err
 		}
-	} else if !errors.Is(err, modelfile.ErrModel) && !errors.Is(err, gguf.ErrNotFound) {
-		return errors.Wrapf(err, "%s", path)
+	} else if arch, err := f.Metadata.String("general.architecture"); err != nil || arch != modelfile.Architecture {
+		broken = nil // another program's model
 	}
+	// What a damaged file says is shown before the error.
+	defer func() { err = errors.CombineErrors(err, errors.Wrapf(broken, "%s", path)) }()
 	if asJSON {
 		return a.json(map[string]any{"file": path, "version": f.Version, "metadata": f.Metadata, "tensors": rows, "model": table})
 	}

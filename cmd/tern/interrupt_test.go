@@ -37,6 +37,20 @@ func mustRun(t *testing.T, signals chan os.Signal, args ...string) (stdout strin
 	return out.String()
 }
 
+// ownProgram returns a path of this test's program at which it is tern.
+func ownProgram(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "tern") // TestMain goes by this name
+	if err := os.Symlink(self, program); err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
 // trigger is a writer that calls fn when text is written first.
 type trigger struct {
 	io.Writer
@@ -95,18 +109,30 @@ func TestInterruptSavesAndTheRunGoesOn(t *testing.T) {
 	}
 }
 
+func TestInterruptBeforeTheFirstStepLeavesNothing(t *testing.T) {
+	inSmall(t)
+	signals := make(chan os.Signal, 2)
+	var out, log bytes.Buffer
+	stderr := &trigger{Writer: &log, text: "model ", fn: func() { // announced: set up, and not yet begun
+		signals <- os.Interrupt
+		time.Sleep(50 * time.Millisecond)
+	}}
+	if code := Main([]string{"train", "--config", "small.yaml", "--out", "cut"}, &out, stderr, signals); code != exitInterrupted {
+		t.Fatalf("exit status %d, want %d\n%s", code, exitInterrupted, log.String())
+	}
+	if strings.Contains(log.String(), "--resume") || strings.Contains(log.String(), "saving") {
+		t.Errorf("it claims that something is saved:\n%s", log.String())
+	}
+	if _, err := os.Stat("cut"); err == nil {
+		t.Error("the run's directory was made")
+	}
+}
+
 // TestKilledRunEqualsWholeRun kills a training, with SIGKILL and at random
 // moments, until it comes to its end.
 func TestKilledRunEqualsWholeRun(t *testing.T) {
 	inSmall(t)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(t.TempDir(), "tern") // TestMain goes by this name
-	if err := os.Symlink(self, program); err != nil {
-		t.Fatal(err)
-	}
+	program := ownProgram(t)
 	for _, threads := range []string{"1", "2"} {
 		args := []string{"train", "--config", "small.yaml", "--steps", "40", "--save-every", "1", "--keep", "2", "--threads", threads}
 		mustRun(t, nil, append(args, "--out", "whole"+threads)...)

@@ -16,11 +16,13 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
+			e.Setenv("BADTEXT", "caf\xe9")
 			return writeSmall(e.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status": status,
 			"poke":   poke,
+			"setkey": setKey,
 		},
 	})
 }

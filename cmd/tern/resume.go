@@ -84,6 +84,11 @@ func (a *app) resumeLatest(out string, fresh bool) (start, error) {
 		a.note("no checkpoint in %s yet: starting from the beginning", out)
 		return start{out: out}, nil
 	}
+	if errors.Is(err, checkpoint.ErrNotFound) && len(found.Broken) > 0 {
+		// The reasons are told above.
+		err = errors.Wrapf(checkpoint.ErrNotFound, "none of the %d checkpoints in %s is usable", len(found.Broken), out)
+		err = errors.WithHint(err, "start without --resume in another directory, or name another run")
+	}
 	if err != nil {
 		return start{}, err
 	}

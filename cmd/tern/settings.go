@@ -56,9 +56,15 @@ var (
 	}
 )
 
+// Variables that are no settings.
+const (
+	configVariable = "TERN_CONFIG"      // --config
+	pluginVariable = "TERN_PLUGIN_PATH" // reserved: directories of plugins
+)
+
 // newSettings returns the settings with their flags defined.
 func newSettings() *settings {
-	s := &settings{set: config.New("TERN_")}
+	s := &settings{set: config.New("TERN_", configVariable, pluginVariable)}
 	fs := s.set.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&s.Preset, "preset", "tiny", "model to start from: "+strings.Join(model.Presets(), ", "))
@@ -147,7 +153,7 @@ func (s *settings) addSome(fs *pflag.FlagSet, keys []string) {
 func (s *settings) load(a *app) error {
 	file := s.configFile
 	if file == "" {
-		file = a.getenv("TERN_CONFIG")
+		file = a.getenv(configVariable)
 	}
 	return s.set.Load(file, a.environ)
 }
@@ -194,6 +200,9 @@ func (s *settings) resolve(from *resolved) error {
 // normalize writes specs as their owners write them, so that equal settings
 // are equal text.
 func (s *settings) normalize() error {
+	if err := checkPrompt(s.Run.Prompt); err != nil {
+		return err
+	}
 	q, err := framework.Quantizers.Open(s.Model.Quant)
 	if err != nil {
 		return err

@@ -99,7 +99,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 
 // poke is the script command "poke FILE OFFSET BYTES": it overwrites bytes
 // (hexadecimal), or cuts the file there when BYTES is "cut". A negative offset
-// counts from the end.
+// counts from the end; "end" appends.
 func poke(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: poke FILE OFFSET BYTES|cut")
@@ -107,6 +107,10 @@ func poke(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	data, err := os.ReadFile(path)
 	ts.Check(err)
+	if args[1] == "end" {
+		ts.Check(os.WriteFile(path, append(data, unhex(ts, args[2])...), 0o666))
+		return
+	}
 	at, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	if at < 0 {
@@ -115,10 +119,31 @@ func poke(ts *testscript.TestScript, neg bool, args []string) {
 	if args[2] == "cut" {
 		data = data[:at]
 	} else {
-		var b []byte
-		_, err := fmt.Sscanf(args[2], "%x", &b)
-		ts.Check(err)
-		copy(data[at:], b)
+		copy(data[at:], unhex(ts, args[2]))
 	}
+	ts.Check(os.WriteFile(path, data, 0o666))
+}
+
+func unhex(ts *testscript.TestScript, s string) []byte {
+	var b []byte
+	_, err := fmt.Sscanf(s, "%x", &b)
+	ts.Check(err)
+	return b
+}
+
+// setKey is the script command "setkey FILE KEY BYTES": it overwrites the value
+// of a key of a GGUF file's metadata.
+func setKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: setkey FILE KEY BYTES")
+	}
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	at := bytes.Index(data, []byte(args[1]))
+	if at < 0 {
+		ts.Fatalf("%s has no key %s", args[0], args[1])
+	}
+	copy(data[at+len(args[1])+4:], unhex(ts, args[2])) // after the type
 	ts.Check(os.WriteFile(path, data, 0o666))
 }

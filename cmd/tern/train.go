@@ -27,7 +27,6 @@ func newTrainCmd(a *app) *cobra.Command {
 			"then from the preset and the recipe. tern config print shows them all.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a.graceful.Store(true)
 			return a.train(cmd.Context(), s, o)
 		},
 	}
@@ -155,7 +154,7 @@ func (j *job) plan(p *progress, stop <-chan struct{}) (train.Plan, error) {
 		EvalEvery: interval(r.EvalEvery, steps, 8, 500),
 		LogEvery:  interval(r.LogEvery, steps, 400, 50),
 		Keep:      r.Keep, EvalLimit: r.EvalWindows, EvalBatch: j.evalBatch(), EvalWindow: j.s.Recipe.Window,
-		Stop: stop, Observe: p.event, Train: j.train.Tokens, Valid: j.valid.Tokens,
+		Stop: stop, Observe: p.event, Valid: j.valid.Tokens,
 	}, err
 }
 
@@ -164,6 +163,10 @@ func (j *job) evalBatch() int { return min(j.s.Recipe.Batch, 16) }
 
 // run trains to the end or until it is stopped.
 func (j *job) run(ctx context.Context) error {
+	j.a.graceful.Store(true)
+	if ctx.Err() != nil { // interrupted while nothing could be saved yet
+		return errors.Wrap(context.Canceled, "before the first step")
+	}
 	if err := os.MkdirAll(j.s.Run.Out, 0o777); err != nil {
 		return errors.Wrap(err, "make the run's directory")
 	}

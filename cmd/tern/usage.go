@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -25,19 +22,9 @@ func newGroup(use, short string, commands ...*cobra.Command) *cobra.Command {
 				names = append(names, c.Name())
 			}
 		}
-		return usagef(suggest(args[0], names), "%s has no command %q", cmd.CommandPath(), args[0])
+		return usagef(framework.Suggest(args[0], names), "%s has no command %q", cmd.CommandPath(), args[0])
 	}
 	return g
-}
-
-// suggest is framework.Suggest that also knows the beginnings of names.
-func suggest(name string, names []string) string {
-	for _, n := range names {
-		if name != "" && strings.HasPrefix(n, name) {
-			return fmt.Sprintf("did you mean %q? known: %s", n, strings.Join(names, ", "))
-		}
-	}
-	return framework.Suggest(name, names)
 }
 
 // flagError makes an error of the command line a usage error, with the flag

@@ -23,8 +23,11 @@ func openWeights(ctx context.Context, be framework.Backend, path string) (*model
 		return nil, errors.WithHint(errors.Wrap(err, "open model"), "name a GGUF file, a run's directory or a checkpoint's")
 	}
 	if !st.IsDir() {
-		if kind := sniff(path); kind == "mhc" {
+		switch kindOf(path) {
+		case "mhc":
 			return nil, usagef("name the .gguf file beside it", "%s holds only the parameters of a residual, no model", path)
+		case "tokens":
+			return nil, tokensError(path)
 		}
 		return modelfile.ReadGGUF(path)
 	}
@@ -38,6 +41,26 @@ func openWeights(ctx context.Context, be framework.Backend, path string) (*model
 	}
 	w, err := weightsOf(ctx, be, snap)
 	return w, errors.Wrapf(err, "%s", dir)
+}
+
+// kindOf tells "gguf", "mhc" and "tokens" files apart: by their first bytes or,
+// where these are of no kind, by the name; "" is none.
+func kindOf(path string) string {
+	if kind := sniff(path); kind != "" {
+		return kind
+	}
+	switch filepath.Ext(path) {
+	case ".mhc":
+		return "mhc"
+	case ".bin":
+		return "tokens"
+	}
+	return ""
+}
+
+// tokensError reports a token file where a model should be.
+func tokensError(path string) error {
+	return usagef(self()+" data info "+path+" shows it", "%s looks like a token file, and is no model", path)
 }
 
 // sniff tells "gguf" and "mhc" files apart by their first bytes; "" is
@@ -67,7 +90,10 @@ func checkpointIn(path string) (string, error) {
 	if strings.HasPrefix(filepath.Base(filepath.Clean(path)), "step-") {
 		return path, nil
 	}
-	dir, _, err := checkpoint.Latest(path)
+	dir, broken, err := checkpoint.Latest(path)
+	if errors.Is(err, checkpoint.ErrNotFound) && len(broken) > 0 {
+		return "", errors.Wrapf(broken[0].Err, "%s holds no usable checkpoint", path)
+	}
 	if errors.Is(err, checkpoint.ErrNotFound) {
 		return "", errors.WithHint(errors.Wrapf(checkpoint.ErrNotFound, "%s holds no usable checkpoint", path), "name a run's directory, a step-... directory in one, or a GGUF file")
 	}

@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("gguf: not found")
 	// ErrType reports a metadata value or a tensor of another type than asked for.
 	ErrType = errors.New("gguf: wrong type")
+	// ErrRange reports a number of the metadata that no file should hold there.
+	ErrRange = errors.New("gguf: number out of range")
 )
 
 const (

@@ -336,10 +336,16 @@ func TestTypedGetters(t *testing.T) {
 		"negative":  second(m.Uint32("neg")),
 		"too large": second(m.Uint32("big")),
 		"limit":     second(m.Int("u8", 2)),
-		"string":    second(m.Uint64("s")),
-		"number":    second(m.String("u8")),
-		"array":     second(m.Strings("s")),
-		"float":     second(m.Float32("u8")),
+	} {
+		if !errors.Is(err, ErrRange) || errors.Is(err, ErrType) || len(errors.GetAllHints(err)) == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"string": second(m.Uint64("s")),
+		"number": second(m.String("u8")),
+		"array":  second(m.Strings("s")),
+		"float":  second(m.Float32("u8")),
 	} {
 		if !errors.Is(err, ErrType) {
 			t.Errorf("%s: %v", name, err)

@@ -89,6 +89,11 @@ func wrongType(key string, v any, want string) error {
 		"the file was written by a program with other ideas of this key; rewrite it with the type asked for")
 }
 
+// outOfRange returns an ErrRange that says what is wrong.
+func outOfRange(format string, args ...any) error {
+	return errors.WithHint(errors.Wrapf(ErrRange, format, args...), hintDamaged)
+}
+
 // typeName names the type of a metadata value as the format does.
 func typeName(v any) string {
 	t, elem, err := valueType(v)
@@ -146,17 +151,17 @@ func (m Metadata) Uint32s(key string) ([]uint32, error) {
 }
 
 // Uint32 returns the number at key, of any integer type in which it is no
-// negative number and fits; errors are ErrNotFound and ErrType.
+// negative number and fits; errors are ErrNotFound, ErrType and ErrRange.
 func (m Metadata) Uint32(key string) (uint32, error) {
 	n, err := m.Uint64(key)
 	if err == nil && n > math.MaxUint32 {
-		return 0, errors.Wrapf(ErrType, "metadata key %q holds %d, too large for a u32", key, n)
+		return 0, outOfRange("metadata key %q holds %d, too large for a u32", key, n)
 	}
 	return uint32(n), err
 }
 
 // Uint64 returns the number at key, of any integer type in which it is no
-// negative number; errors are ErrNotFound and ErrType.
+// negative number; errors are ErrNotFound, ErrType and ErrRange.
 func (m Metadata) Uint64(key string) (uint64, error) {
 	v, err := m.find(key)
 	if err != nil {
@@ -184,18 +189,18 @@ func (m Metadata) Uint64(key string) (uint64, error) {
 		return 0, wrongType(key, v, "whole number")
 	}
 	if signed < 0 {
-		return 0, errors.Wrapf(ErrType, "metadata key %q holds %d, which is negative", key, signed)
+		return 0, outOfRange("metadata key %q holds %d, which is negative", key, signed)
 	}
 	return uint64(signed), nil
 }
 
 // Int returns the number at key as an int that is at least 0 and at most
 // limit: what a count or an index must be before it is used as one. Errors
-// are ErrNotFound and ErrType.
+// are ErrNotFound, ErrType and ErrRange.
 func (m Metadata) Int(key string, limit int) (int, error) {
 	n, err := m.Uint64(key)
 	if err == nil && n > uint64(max(limit, 0)) {
-		return 0, errors.Wrapf(ErrType, "metadata key %q holds %d, at most %d is allowed", key, n, limit)
+		return 0, outOfRange("metadata key %q holds %d, at most %d is allowed", key, n, limit)
 	}
 	return int(n), err
 }

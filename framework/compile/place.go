@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/ternlm/tern/framework/graph"
@@ -212,6 +213,10 @@ func (p *placer) pack() {
 			if q.first <= s.last && s.first <= q.last && q.offset < s.offset+s.bytes && s.offset < q.offset+q.bytes {
 				s.offset = q.offset + q.bytes
 			}
+		}
+		if s.offset+s.bytes < s.offset {
+			p.plan.Arena = math.MaxInt // values beyond any memory
+			return
 		}
 		p.plan.Arena = max(p.plan.Arena, s.offset+s.bytes)
 		i, _ := slices.BinarySearchFunc(placed, s, func(a, b *span) int { return cmp.Compare(a.offset, b.offset) })

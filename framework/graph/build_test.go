@@ -225,6 +225,21 @@ func TestIdleOperandsAreThoseThatNoResultReads(t *testing.T) {
 	}
 }
 
+// A kernel of attention keeps no scores, so there may be more of them than a
+// tensor holds.
+func TestIdleOperandsOfAnExpansionThatNoTensorHolds(t *testing.T) {
+	g, err := graph.Trace(func(b *B) {
+		q := b.Input("q", tensor.F32, 1<<16, 1<<14, 1, 2)
+		b.Output("o", b.Attention(q, q, q, b.Input("pos", tensor.I32, 1<<16)))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := g.Outputs[0].Value.N.Idle(); !slices.Equal(got, make([]bool, 4)) {
+		t.Errorf("idle %v, want none", got)
+	}
+}
+
 func TestGradientsFollowTheDefinitions(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -118,12 +118,17 @@ func Fail(format string, args ...any) { failf(format, args...) }
 // Builder appends nodes to a graph. Its methods panic with *Error on misuse;
 // Trace turns the panic into an error.
 type Builder struct {
-	g      *Graph
-	scope  string
-	states map[string]*Node
+	g       *Graph
+	scope   string
+	states  map[string]*Node
+	inputs  map[string]bool
+	outputs map[string]bool
+	updated map[*Node]bool
 }
 
-func newBuilder() *Builder { return &Builder{g: &Graph{}, states: map[string]*Node{}} }
+func newBuilder() *Builder {
+	return &Builder{g: &Graph{}, states: map[string]*Node{}, inputs: map[string]bool{}, outputs: map[string]bool{}, updated: map[*Node]bool{}}
+}
 
 // Trace runs fn on a fresh builder and returns the graph that it built.
 func Trace(fn func(*Builder)) (g *Graph, err error) {
@@ -167,6 +172,11 @@ func join(scope, name string) string {
 func (b *Builder) apply(op *Op, attr any, in ...Value) *Node {
 	n := &Node{ID: len(b.g.Nodes), Op: op, In: in, Attr: attr, Scope: b.scope}
 	op.check(n)
+	for i, v := range in {
+		if v.N.ID >= len(b.g.Nodes) || b.g.Nodes[v.N.ID] != v.N {
+			failf("%s: operand %d is of another graph", op.Name, i)
+		}
+	}
 	n.Out = op.Infer(n)
 	for _, t := range n.Out {
 		if err := t.Check(); err != nil {
@@ -195,11 +205,10 @@ func (b *Builder) Apply(op *Op, attr any, in ...Value) []Value {
 // Input declares a tensor that each run is given.
 func (b *Builder) Input(name string, d tensor.DType, dims ...int) Value {
 	checkName(name)
-	for _, n := range b.g.Inputs {
-		if n.Name() == name {
-			failf("input %q is declared twice", name)
-		}
+	if b.inputs[name] {
+		failf("input %q is declared twice", name)
 	}
+	b.inputs[name] = true
 	n := b.apply(opInput, LeafAttr{name, tensor.T(d, dims...).String()})
 	b.g.Inputs = append(b.g.Inputs, n)
 	return Value{n, 0}
@@ -259,6 +268,10 @@ func (b *Builder) Output(name string, v Value) {
 	if !v.Ok() {
 		failf("output %q: value is missing", name)
 	}
+	if b.outputs[name] {
+		failf("output %q is declared twice", name)
+	}
+	b.outputs[name] = true
 	b.g.Outputs = append(b.g.Outputs, Output{name, v})
 }
 
@@ -273,11 +286,10 @@ func (b *Builder) Update(state, v Value) {
 	if !state.Type().Equal(v.Type()) {
 		failf("update of %s %v with %v", state.N.Name(), state.Type(), v.Type())
 	}
-	for _, u := range b.g.Updates {
-		if u.State == state.N {
-			failf("state %q is updated twice", state.N.Name())
-		}
+	if b.updated[state.N] {
+		failf("state %q is updated twice", state.N.Name())
 	}
+	b.updated[state.N] = true
 	b.g.Updates = append(b.g.Updates, Update{state.N, v})
 }
 

@@ -38,7 +38,7 @@ type Op struct {
 
 var (
 	byName = map[string]*Op{}
-	idle   sync.Map // "op|attr" -> []bool
+	idle   sync.Map // "op|attribute|operand types" -> []bool
 )
 
 // Define registers op, and for a differentiable composite its pullback, and
@@ -129,6 +129,9 @@ func (n *Node) Idle() []bool {
 		return make([]bool, len(n.In))
 	}
 	key := n.Op.Name + "|" + attrText(n.Attr)
+	for _, v := range n.In {
+		key += "|" + v.Type().String()
+	}
 	if v, ok := idle.Load(key); ok {
 		return v.([]bool)
 	}
@@ -138,8 +141,18 @@ func (n *Node) Idle() []bool {
 }
 
 // findIdle expands n in a scratch graph and sees which operands its results
-// never read.
-func findIdle(n *Node) []bool {
+// never read. Where the expansion has values that no tensor can hold (a kernel
+// of n itself may do without them), every operand counts as read.
+func findIdle(n *Node) (idle []bool) {
+	defer func() {
+		switch e := recover().(type) {
+		case nil:
+		case *Error:
+			idle = make([]bool, len(n.In))
+		default:
+			panic(e)
+		}
+	}()
 	b := newBuilder()
 	in := make([]Value, len(n.In))
 	for i, v := range n.In {

@@ -250,6 +250,9 @@ func (b *Builder) Pad(x Value, axis, before, after int) Value {
 
 // Concat joins values along axis.
 func (b *Builder) Concat(axis int, xs ...Value) Value {
+	if len(xs) == 0 {
+		failf("concat: no operands")
+	}
 	return b.one(opConcat, AxisAttr{axisOf(xs[0], axis)}, xs...)
 }
 

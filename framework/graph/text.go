@@ -116,7 +116,7 @@ func Read(r io.Reader) (*Graph, error) {
 func (b *Builder) readLine(s string) {
 	f := strings.Fields(s)
 	switch {
-	case len(f) == 3 && f[0] == "output":
+	case len(f) == 3 && f[0] == "output" && len(b.g.Outputs) < maxNodes:
 		b.Output(f[1], b.deref(f[2]))
 	case len(f) == 3 && f[0] == "update":
 		b.Update(b.deref(f[1]), b.deref(f[2]))

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -41,10 +42,11 @@ type Setting struct {
 // Set is a set of settings. Each is a flag of Flags; its key is the flag's
 // name with underscores, its variable the prefix and the key in capitals.
 type Set struct {
-	prefix  string
-	flags   *pflag.FlagSet
-	given   map[string]given
-	origins map[string]Origin
+	prefix   string
+	reserved []string
+	flags    *pflag.FlagSet
+	given    map[string]given
+	origins  map[string]Origin
 }
 
 // given is a value that a layer gives to a key, as text.
@@ -54,9 +56,10 @@ type given struct {
 }
 
 // New returns an empty set whose environment variables begin with prefix.
-func New(prefix string) *Set {
+// Reserved are the names of variables that begin so and are no settings.
+func New(prefix string, reserved ...string) *Set {
 	return &Set{
-		prefix: prefix, flags: pflag.NewFlagSet("settings", pflag.ContinueOnError),
+		prefix: prefix, reserved: reserved, flags: pflag.NewFlagSet("settings", pflag.ContinueOnError),
 		given: map[string]given{}, origins: map[string]Origin{},
 	}
 }
@@ -82,7 +85,7 @@ func (s *Set) Keys() []string {
 
 // Load collects what flags (parsed before), the environment and the file, if
 // path is not empty, say. Values are not set yet: Apply does that. Unknown keys
-// of the file are ErrConfig.
+// of the file and unknown variables with the prefix are ErrConfig.
 func (s *Set) Load(path string, environ []string) error {
 	if path != "" {
 		values, err := readFile(path)
@@ -98,18 +101,38 @@ func (s *Set) Load(path string, environ []string) error {
 			s.given[key(k)] = v
 		}
 	}
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		k, ok := strings.CutPrefix(name, s.prefix)
-		if k = strings.ToLower(k); ok && s.Flag(k) != nil {
-			s.given[k] = given{value, Origin{LayerEnv, name}}
-		}
+	if err := s.loadEnv(environ); err != nil {
+		return err
 	}
 	s.flags.VisitAll(func(f *pflag.Flag) { // a command that shares the flags marks them
 		if f.Changed {
 			s.given[key(f.Name)] = given{f.Value.String(), Origin{LayerFlag, "--" + f.Name}}
 		}
 	})
+	return nil
+}
+
+// loadEnv takes the variables with the prefix.
+func (s *Set) loadEnv(environ []string) error {
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		k, ok := strings.CutPrefix(name, s.prefix)
+		if !ok || slices.Contains(s.reserved, name) {
+			continue
+		}
+		if k = strings.ToLower(k); s.Flag(k) == nil {
+			names := slices.Clone(s.reserved)
+			for _, known := range s.Keys() {
+				names = append(names, s.prefix+strings.ToUpper(known))
+			}
+			hint := "unset it, or see the names of the settings"
+			if near := framework.Nearest(strings.ToUpper(name), names); near != "" {
+				hint = fmt.Sprintf("did you mean %s? else unset it", near)
+			}
+			return errors.WithHint(errors.Wrapf(ErrConfig, "environment: unknown variable %s", name), hint)
+		}
+		s.given[k] = given{value, Origin{LayerEnv, name}}
+	}
 	return nil
 }
 

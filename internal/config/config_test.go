@@ -17,7 +17,7 @@ type layered struct {
 }
 
 func newLayered() *layered {
-	l := &layered{set: New("T_")}
+	l := &layered{set: New("T_", "T_OTHER")}
 	fs := l.set.Flags()
 	fs.IntVar(&l.flag, "by-flag", 1, "")
 	fs.IntVar(&l.env, "by-env", 1, "")
@@ -45,7 +45,7 @@ func TestStrongerLayersWin(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := write(t, "by_flag: 3\nby-env: 3 # dashes will do\nby_file: 3\n")
-	if err := l.set.Load(path, []string{"T_BY_FLAG=4", "T_BY_ENV=4", "BY_FILE=9", "T_OTHER=9", "T_"}); err != nil {
+	if err := l.set.Load(path, []string{"T_BY_FLAG=4", "T_BY_ENV=4", "BY_FILE=9", "T_OTHER=9", "T"}); err != nil {
 		t.Fatal(err)
 	}
 	if v, ok := l.set.Given("by_env"); !ok || v != "4" {
@@ -90,6 +90,28 @@ func TestUnknownKeyIsRefusedWithTheNearest(t *testing.T) {
 	}
 	if hints := errors.FlattenHints(err); !strings.Contains(hints, `did you mean "by_file"?`) {
 		t.Errorf("hints %q", hints)
+	}
+}
+
+func TestUnknownVariableIsRefusedWithTheNearest(t *testing.T) {
+	for variable, near := range map[string]string{
+		"T_BY_FIEL": "did you mean T_BY_FILE?", "T_by_fiel": "did you mean T_BY_FILE?", "T_BY_DEF": "did you mean T_BY_DEFAULT?",
+		"T_OTHR": "did you mean T_OTHER?", "T_ZZZZZZZZZZZZ": "unset it", "T_": "",
+	} {
+		err := newLayered().set.Load("", []string{variable + "=2"})
+		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "unknown variable "+variable) {
+			t.Errorf("error %v", err)
+		}
+		if hints := errors.FlattenHints(err); !strings.Contains(hints, near) {
+			t.Errorf("%s: hints %q, want %q", variable, hints, near)
+		}
+	}
+}
+
+func TestMissingFileIsSaidToBeMissing(t *testing.T) {
+	err := newLayered().set.Load("nosuch.yaml", nil)
+	if !errors.Is(err, ErrConfig) || !errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), ErrConfig.Error()) {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -16,12 +16,12 @@ const maxFile = 1 << 20
 func readFile(path string) (map[string]given, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, errors.WithHint(errors.Wrapf(ErrConfig, "%v", err), "name an existing YAML file")
+		return nil, errors.WithHint(errors.Mark(errors.Wrap(err, "configuration"), ErrConfig), "name an existing YAML file")
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, errors.Wrapf(ErrConfig, "%v", err)
+		return nil, errors.WithHint(errors.Mark(errors.Wrap(err, "configuration"), ErrConfig), "name a YAML file")
 	}
 	if len(data) > maxFile {
 		return nil, errors.Wrapf(ErrConfig, "%s is larger than %d bytes", path, maxFile)

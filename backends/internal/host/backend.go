@@ -74,6 +74,9 @@ func (b *Backend) Compile(_ context.Context, g *graph.Graph) (framework.Executab
 	if err != nil {
 		return nil, err
 	}
+	if plan.Arena < 0 || plan.Arena > maxArena {
+		return nil, errors.Wrapf(framework.ErrUnsupported, "backend %s: the graph's values do not fit in memory", b.name)
+	}
 	return &executable{backend: b, plan: plan, hash: g.Hash(), bound: map[*store]*bound{}}, nil
 }
 
@@ -91,6 +94,9 @@ func (b *Backend) Plan(g *graph.Graph) (*compile.Plan, error) {
 	}
 	return compile.Place(low, 64, b.size), nil
 }
+
+// maxArena bounds the memory of a plan: what a processor can address.
+const maxArena = 1 << 46
 
 // size is the bytes of a value in this backend.
 func (b *Backend) size(t tensor.Type) int { return b.wireType(t).Bytes() }

@@ -202,7 +202,7 @@ func (b *binder) prepare(n *graph.Node, c *Call, p Prepared, used *int) []byte {
 	for i, k := range p.Operands {
 		state := b.plan.Slots[n.In[k]].State
 		from[i] = b.states[state]
-		key += fmt.Sprintf("|%s", state.Name())
+		key += fmt.Sprintf("|%s %v", state.Name(), n.In[k].Type()) // a view of another shape is another layout
 		if i == 0 {
 			_, owner = b.store.find(state.Name())
 		}

@@ -75,6 +75,13 @@ func (e *executable) Run(ctx context.Context, fs framework.Store, in, out []*ten
 	return nil
 }
 
+// unbind drops the binding to a store that is closed.
+func (e *executable) unbind(s *store) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.bound, s)
+}
+
 // Close drops the bindings.
 func (e *executable) Close() error {
 	e.closed.Store(true)
@@ -159,16 +166,13 @@ func (e *executable) bind(s *store) (*bound, error) {
 	if b := e.bound[s]; b != nil && b.generation == s.generation() {
 		return b, nil
 	}
+	delete(e.bound, s) // its memory goes before more is taken
 	b, err := newBinder(e.backend, e.plan, s).bind()
 	if err != nil {
 		return nil, err
 	}
-	for old := range e.bound {
-		if old.closed.Load() {
-			delete(e.bound, old)
-		}
-	}
 	e.bound[s] = b
+	s.onClose(e)
 	return b, nil
 }
 

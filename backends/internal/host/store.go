@@ -34,6 +34,7 @@ type store struct {
 	mu      sync.Mutex
 	entries map[string]*entry
 	layouts map[string]*derived
+	bound   map[*executable]bool // executables that hold memory for s
 	closed  atomic.Bool
 	// shape counts changes of which entry a name means; a bound run whose
 	// count is older binds again.
@@ -41,7 +42,7 @@ type store struct {
 }
 
 func newStore(b *Backend, parent *store) *store {
-	return &store{backend: b, parent: parent, entries: map[string]*entry{}, layouts: map[string]*derived{}}
+	return &store{backend: b, parent: parent, entries: map[string]*entry{}, layouts: map[string]*derived{}, bound: map[*executable]bool{}}
 }
 
 // generation is the sum of the shape counts from s to the root.
@@ -66,13 +67,17 @@ func (s *store) find(name string) (*entry, *store) {
 	return nil, nil
 }
 
-// add makes a zero entry in s itself.
+// add makes a zero entry in s itself. A name that is new to s and its parents
+// means nothing to any binding; one that replaces or hides an entry does.
 func (s *store) add(name string, t tensor.Type) *entry {
+	old, _ := s.find(name)
 	e := &entry{t: s.backend.alloc(t)}
 	s.mu.Lock()
 	s.entries[name] = e
 	s.mu.Unlock()
-	s.shape.Add(1)
+	if old != nil {
+		s.shape.Add(1)
+	}
 	return e
 }
 
@@ -154,11 +159,22 @@ func (s *store) Fork() (framework.Store, error) {
 	return newStore(s.backend, s), nil
 }
 
+// onClose has e drop its binding to s when s is closed.
+func (s *store) onClose(e *executable) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bound[e] = true
+}
+
 func (s *store) Close() error {
 	s.closed.Store(true)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.entries, s.layouts = map[string]*entry{}, map[string]*derived{}
+	bound := s.bound
+	s.entries, s.layouts, s.bound = map[string]*entry{}, map[string]*derived{}, map[*executable]bool{}
+	s.mu.Unlock()
+	for e := range bound {
+		e.unbind(s)
+	}
 	return nil
 }
 
