@@ -210,7 +210,7 @@ func randomGraph(b *graph.Builder, id uint64, all bool) {
 			visit(x)
 		}
 		if v.Type().DType == tensor.F32 && v.N.Op.Name != "through" && v.N.Op.Name != "cut" {
-			b.Output(fmt.Sprintf("all%d", len(seen)), v)
+			b.Output(fmt.Sprintf("all%d.%d", v.N.ID, v.I), v)
 		}
 	}
 	for _, v := range append(grads, m.pool...) {

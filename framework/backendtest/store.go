@@ -319,7 +319,7 @@ func (t *tester) forked(ctx context.Context, fn func(b *graph.Builder)) (*sessio
 func (t *tester) storeIsolation(ctx context.Context) error {
 	s, f, err := t.forked(ctx, func(b *graph.Builder) {
 		w := b.Param("w", graph.Init{}, 2)
-		b.Output("y", b.Scale(w, 2))
+		b.Output("twice", b.Scale(w, 2))
 		b.Update(w, b.Add(w, b.Like(w, 1)))
 		count(b)
 	})

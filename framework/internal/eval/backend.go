@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -156,8 +157,8 @@ func (e *executable) expand(g *graph.Graph) error {
 			for i, v := range n.In {
 				in[i] = b.Input("x"+string(rune('a'+i)), v.Type().DType, v.Shape()...)
 			}
-			for _, v := range n.Op.Expand(b, n.Attr, in) {
-				b.Output("y", v)
+			for i, v := range n.Op.Expand(b, n.Attr, in) {
+				b.Output("y"+strconv.Itoa(i), v)
 			}
 		})
 		if err != nil {
