@@ -19,7 +19,7 @@ const layers = `
 	framework/graph formats/gguf formats/safetensors formats/mhc data
 	framework/compile formats/checkpoint stories
 	framework
-	framework/internal/suite framework/internal/eval backends/internal/host residual quant backends/avx2/internal/simd
+	framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
 	framework/backendtest framework/quanttest framework/residualtest
 	backends/scalar layers
 	backends/avx2 model

@@ -15,6 +15,7 @@ import (
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/infer"
+	"github.com/ternlm/tern/internal/memory"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
 	"github.com/ternlm/tern/train"
@@ -40,7 +41,7 @@ func TestModelThatDoesNotFitIsRefused(t *testing.T) {
 	large.Dim, large.FFN, large.Layers, large.Context = 1<<16, 1<<19, 64, 1<<20
 	// It is refused before the weights, of which there are none, are asked for.
 	_, err := infer.Load(context.Background(), must(framework.Backends.Open("scalar")), &modelfile.Weights{Model: must(model.New(large))})
-	if hints := errors.FlattenHints(err); !errors.Is(err, train.ErrMemory) || !strings.Contains(hints, "a shorter context (this one's is 1048576)") {
+	if hints := errors.FlattenHints(err); !errors.Is(err, memory.ErrNotEnough) || !strings.Contains(hints, "a shorter context (this one's is 1048576)") {
 		t.Errorf("error %v, hints %q", err, hints)
 	}
 }

@@ -10,9 +10,9 @@ import (
 
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/internal/memory"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
-	"github.com/ternlm/tern/train"
 )
 
 // Chunk is the number of tokens that prefill feeds at once.
@@ -30,14 +30,14 @@ type Model struct {
 }
 
 // Load puts the weights into a store of be and compiles the graphs. It returns
-// train.ErrMemory where they and one session's caches do not fit.
+// memory.ErrNotEnough where they and one session's caches do not fit.
 func Load(ctx context.Context, be framework.Backend, w *modelfile.Weights) (*Model, error) {
 	g, err := w.Model.Step(1, Chunk, cacheRows(w.Model), modelfile.Pass)
 	if err != nil {
 		return nil, errors.Wrap(err, "trace decoding") // the model's own sizes are bounded
 	}
 	hint := fmt.Sprintf("run a model with a shorter context (this one's is %d), fewer layers or a smaller width", w.Model.Context)
-	if err := train.CheckMemory(be, train.Load{What: "the model", Graph: g, Lower: hint, Model: hint}); err != nil {
+	if err := memory.Check(be, memory.Load{What: "the model", Graph: g, Lower: hint, Model: hint}); err != nil {
 		return nil, err
 	}
 	s, err := be.NewStore()

@@ -10,6 +10,7 @@ import (
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/internal/memory"
 	"github.com/ternlm/tern/model"
 )
 
@@ -33,7 +34,7 @@ type Evaluator struct {
 }
 
 // NewEvaluator compiles the evaluation of m for pass p on the first limit
-// windows (0 is all) of tokens, batch windows at a time. ErrMemory where that
+// windows (0 is all) of tokens, batch windows at a time. memory.ErrNotEnough where that
 // does not fit.
 func NewEvaluator(ctx context.Context, be framework.Backend, m *model.Model, p model.Pass, tokens *data.Tokens, batch, window, limit int) (*Evaluator, error) {
 	w, err := tokens.EvalWindows(data.EvalOptions{Batch: batch, Window: window, Limit: limit})
@@ -47,9 +48,9 @@ func NewEvaluator(ctx context.Context, be framework.Backend, m *model.Model, p m
 	lower := fmt.Sprintf("lower batch (now %d) or window (now %d)", batch, window)
 	g, err := m.LossOf(batch, window, p)
 	if err != nil {
-		return nil, untraceable(err, "evaluation", lower)
+		return nil, memory.Untraceable(err, "evaluation", lower)
 	}
-	if err := CheckMemory(be, Load{What: "evaluation", Graph: g, Lower: lower}); err != nil {
+	if err := memory.Check(be, memory.Load{What: "evaluation", Graph: g, Lower: lower}); err != nil {
 		return nil, err
 	}
 	exe, err := be.Compile(ctx, g)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ternlm/tern/formats/checkpoint"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/internal/memory"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/train"
 )
@@ -105,7 +106,7 @@ func TestEvaluationThatDoesNotFitIsRefused(t *testing.T) {
 	}
 	m := small(t, nil)
 	_, err := train.NewEvaluator(context.Background(), backend(t, "scalar"), m, model.Pass{Packed: true}, stories, 1<<20, 64, 0)
-	if hints := errors.FlattenHints(err); !errors.Is(err, train.ErrMemory) || !strings.Contains(hints, "lower batch (now 1048576)") {
+	if hints := errors.FlattenHints(err); !errors.Is(err, memory.ErrNotEnough) || !strings.Contains(hints, "lower batch (now 1048576)") {
 		t.Errorf("error %v, hints %q", err, hints)
 	}
 }
@@ -130,7 +131,7 @@ func TestModelThatDoesNotFitIsRefused(t *testing.T) {
 		r := quick(func(r *train.Recipe) { r.Batch, r.Window = c.batch, c.window })
 		_, err := train.New(context.Background(), backend(t, "scalar"), c.m, r)
 		hints := errors.FlattenHints(err)
-		if !errors.Is(err, train.ErrMemory) || !strings.HasPrefix(hints, c.hint) && !strings.Contains(hints, "large: "+c.hint) {
+		if !errors.Is(err, memory.ErrNotEnough) || !strings.HasPrefix(hints, c.hint) && !strings.Contains(hints, "large: "+c.hint) {
 			t.Errorf("%s: error %v, hints %q", c.name, err, hints)
 		}
 	}

@@ -12,8 +12,10 @@ import (
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/formats/checkpoint"
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/rng"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/internal/memory"
 	"github.com/ternlm/tern/model"
 )
 
@@ -76,9 +78,9 @@ func (t *Trainer) compile(ctx context.Context) error {
 	lower := fmt.Sprintf("lower batch (now %d; raise accum to keep the step's size) or window (now %d)", t.Recipe.Batch, t.Recipe.Window)
 	g, err := t.Model.Accumulate(t.Recipe.Batch, t.Recipe.Window, t.Recipe.Accum)
 	if err != nil {
-		return untraceable(err, "training", lower)
+		return memory.Untraceable(err, "training", lower)
 	}
-	if err := CheckMemory(t.backend, Load{What: "training", Graph: g, Extra: moments(g), Lower: lower}); err != nil {
+	if err := memory.Check(t.backend, memory.Load{What: "training", Graph: g, Extra: moments(g), Lower: lower}); err != nil {
 		return err
 	}
 	if t.accumulate, err = t.backend.Compile(ctx, g); err != nil {
@@ -244,4 +246,15 @@ func (t *Trainer) stateTypes(moments bool) map[string]tensor.Type {
 func (t *Trainer) Close() error {
 	return errors.CombineErrors(errors.CombineErrors(t.accumulate.Close(), t.apply.Close()),
 		errors.CombineErrors(t.pack.Close(), t.store.Close()))
+}
+
+// moments is what an optimizer keeps of the parameters of g.
+func moments(g *graph.Graph) int64 {
+	var bytes int64
+	for _, n := range g.States {
+		if n.IsParam() {
+			bytes += 2 * int64(n.Out[0].Bytes())
+		}
+	}
+	return bytes
 }

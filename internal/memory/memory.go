@@ -1,4 +1,6 @@
-package train
+// Package memory refuses, before anything is allocated, what would not fit in
+// this machine's memory.
+package memory
 
 import (
 	"bufio"
@@ -14,10 +16,10 @@ import (
 	"github.com/ternlm/tern/framework/graph"
 )
 
-// ErrMemory is returned when a graph would not fit in memory.
-var ErrMemory = errors.New("not enough memory")
+// ErrNotEnough is returned when a graph would not fit in memory.
+var ErrNotEnough = errors.New("not enough memory")
 
-// Load is what will be run, for CheckMemory.
+// Load is what will be run, for Check.
 type Load struct {
 	What  string // such as "training"
 	Graph *graph.Graph
@@ -29,10 +31,10 @@ type Load struct {
 // smallerModel is the hint where the batch is not to blame.
 const smallerModel = "the model itself is too large: lower dim, layers, ffn or the vocabulary (tokenizer)"
 
-// CheckMemory estimates what l takes before anything is allocated: the graph's
-// states, and what the backend says that its values take. It returns ErrMemory
+// Check estimates what l takes before anything is allocated: the graph's
+// states, and what the backend says that its values take. It returns ErrNotEnough
 // with a hint where that is more than is free, and nil where nobody knows.
-func CheckMemory(be framework.Backend, l Load) error {
+func Check(be framework.Backend, l Load) error {
 	available, ok := availableMemory()
 	if !ok {
 		return nil
@@ -62,7 +64,7 @@ func CheckMemory(be framework.Backend, l Load) error {
 		}
 	}
 	const mib = 1 << 20
-	err := errors.Wrapf(ErrMemory, "%s takes at least %d MiB (%d for its states), %d MiB are free", l.What, need/mib, states/mib, available/mib)
+	err := errors.Wrapf(ErrNotEnough, "%s takes at least %d MiB (%d for its states), %d MiB are free", l.What, need/mib, states/mib, available/mib)
 	return errors.WithHint(err, hint)
 }
 
@@ -93,21 +95,10 @@ func valueBytes(g *graph.Graph) (sum float64) {
 	return sum
 }
 
-// untraceable is the error of a graph of a sound model that cannot be traced:
+// Untraceable is the error of a graph of a sound model that cannot be traced:
 // its sizes are beyond any memory.
-func untraceable(err error, what, lower string) error {
-	return errors.WithHint(errors.Wrapf(ErrMemory, "%s: %v", what, err), lower)
-}
-
-// moments is what an optimizer keeps of the parameters of g.
-func moments(g *graph.Graph) int64 {
-	var bytes int64
-	for _, n := range g.States {
-		if n.IsParam() {
-			bytes += 2 * int64(n.Out[0].Bytes())
-		}
-	}
-	return bytes
+func Untraceable(err error, what, lower string) error {
+	return errors.WithHint(errors.Wrapf(ErrNotEnough, "%s: %v", what, err), lower)
 }
 
 // availableMemory returns the bytes that the system can give out, where it
