@@ -2,7 +2,7 @@
 GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check format lint test race cross generate-check fuzz bench
+.PHONY: check format lint test race cross arm64 generate-check fuzz bench
 
 check: format lint cross generate-check test race
 
@@ -28,6 +28,12 @@ cross:
 	GOOS=windows GOARCH=amd64 go build -o /dev/null ./cmd/tern
 	go vet -tags purego ./...
 	go test -tags purego ./backends/avx2/...
+
+# The reference kernels on a processor that fuses multiply and add, under
+# emulation (Debian's package qemu-user).
+arm64:
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go test -exec qemu-aarch64 ./framework/graph ./framework/quanttest ./framework/residualtest ./backends/scalar ./quant ./residual ./infer
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go run -exec qemu-aarch64 ./cmd/tern generate --tokens 8
 
 # Generated assembly is what its generator writes.
 generate-check:

@@ -18,13 +18,14 @@ func addLinear[F Float](t host.Table) {
 }
 
 // activationScale is max(absmax, 1e-8)/127 in the arithmetic of F, as the
-// expansion of int8 computes it.
+// expansion of int8 computes it. The conversion keeps a processor with fused
+// multiply-add from carrying the unrounded product into what follows.
 func activationScale[F Float](x []F) F {
 	top := F(1e-8)
 	for _, v := range x {
 		top = max(top, max(v, -v))
 	}
-	return top * F(1.0/127)
+	return F(top * F(1.0/127))
 }
 
 // quantized is clamp(round(x/s), -127, 127), halves to even.

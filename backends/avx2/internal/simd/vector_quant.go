@@ -34,7 +34,7 @@ func F32ToF16(dst []uint16, x []float32) {
 
 // QuantizeScale returns the scale of a row of activations, max(absmax, 1e-8) * (1/127), as the expansion of the int8
 // operation computes it; NaN or infinite if an element is.
-func QuantizeScale(x []float32) float32 { return max(absMaxVec(x), 1e-8) * (1.0 / 127) }
+func QuantizeScale(x []float32) float32 { return float32(max(absMaxVec(x), 1e-8) * (1.0 / 127)) }
 
 // QuantizeRow sets q = clamp(round_half_even(x/scale), -127, 127) with scale = QuantizeScale(x), which it returns. -128
 // never occurs: the ternary kernels' 16-bit sums rely on it. A row with a NaN or an infinity gives zeros and the scale

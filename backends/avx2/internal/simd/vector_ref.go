@@ -180,7 +180,7 @@ func blockOffsetsRef(dst []int32, q []int8, block int) {
 
 // quantizeTokenRef is QuantizeRow and blockOffsetsRef for blocks of 128 columns.
 func quantizeTokenRef(q []int8, offsets []int32, x []float32) float32 {
-	scale := max(absMaxRef(x), 1e-8) * (1.0 / 127)
+	scale := float32(max(absMaxRef(x), 1e-8) * (1.0 / 127)) // rounded here: the check below must not be fused with it
 	if scale-scale != 0 {
 		return 0
 	}
