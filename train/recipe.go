@@ -47,7 +47,7 @@ func (r Recipe) TokensPerStep() int { return r.Batch * r.Accum * r.Window }
 // the letter; default is what was measured to be better (docs/results/tiny.md).
 var recipes = map[string]Recipe{
 	"default": {
-		Steps: 1250, Batch: 4, Accum: 1, Window: 256, Align: true, Seed: 1,
+		Steps: 1400, Batch: 4, Accum: 1, Window: 256, Align: true, Seed: 1,
 		Optimizer: "muon", MatrixLR: 0.03, HeadLR: 3e-3, OtherLR: 0.04, MatrixDecay: 0,
 		Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Momentum: 0.95, Clip: 1,
 		Schedule: "wsd", Warmup: 20, Stable: 0.5, Floor: 0.05,
