@@ -424,3 +424,25 @@ func TestATrainerStartsAfresh(t *testing.T) {
 		}
 	}
 }
+
+// Every diagnosis of a whole run, on every backend.
+func TestGainStaysOneAllThroughARun(t *testing.T) {
+	eachBackend(t, func(t *testing.T, be framework.Backend) {
+		r := quick(func(r *train.Recipe) { r.Steps = 20 })
+		tr, src := start(t, be, small(t, func(c *model.Config) { c.Residual = "mhclite:streams=4" }), r)
+		seen := 0
+		err := train.Run(context.Background(), tr, src, train.Plan{
+			Dir: t.TempDir(), EvalEvery: 1, EvalLimit: 2, Valid: stories, EvalBatch: 2, EvalWindow: 32,
+			Observe: func(e train.Event) {
+				seen++
+				d := e.Diagnosis
+				if math.Abs(d.CompositeGain-1) > 1e-6 || d.Violations != 0 {
+					t.Errorf("step %d: composite gain %v, %d violations", e.Step, d.CompositeGain, d.Violations)
+				}
+			},
+		})
+		if err != nil || seen != r.Steps {
+			t.Errorf("%d of %d diagnoses, %v", seen, r.Steps, err)
+		}
+	})
+}
