@@ -6,7 +6,10 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/cockroachdb/errors"
@@ -102,6 +105,9 @@ func (a *app) inspectMHC(path string, asJSON bool) error {
 	if err != nil {
 		return errors.Wrapf(err, "%s", path)
 	}
+	if err := compareMHC(path, f); err != nil {
+		return err
+	}
 	if asJSON {
 		return a.json(map[string]any{"file": path, "mhc": f})
 	}
@@ -114,6 +120,24 @@ func (a *app) inspectMHC(path string, asJSON bool) error {
 			p.PreLogits, p.PreBias, p.PostLogits, p.PostBias)
 	}
 	return tw.Flush()
+}
+
+// compareMHC compares f, read from path, with the parameters in the GGUF file
+// that was exported beside it, if there is one: the .mhc format has no checksum.
+func compareMHC(path string, f *mhc.File) error {
+	beside := strings.TrimSuffix(path, filepath.Ext(path)) + ".gguf"
+	if _, err := os.Stat(beside); err != nil {
+		return nil
+	}
+	w, err := modelfile.ReadGGUF(beside)
+	if err != nil {
+		return nil // it may be anyone's; inspect it by its own name
+	}
+	if want, ok := w.MHC(); ok && !reflect.DeepEqual(f.SubLayers, want.SubLayers) {
+		return errors.WithHint(errors.Wrapf(mhc.ErrFormat, "%s: its parameters are not those of %s", path, beside),
+			"it is damaged, or of another export: export the model again")
+	}
+	return nil
 }
 
 // mixing describes how much of the streams stays in place: the weight of the
