@@ -1,9 +1,9 @@
 package avx2
 
 import (
-	"math"
 	"slices"
 
+	"github.com/ternlm/tern/backends/avx2/internal/simd"
 	"github.com/ternlm/tern/backends/internal/host"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
@@ -19,20 +19,7 @@ func encodeTernary() host.Kernel {
 		},
 		Bind: func(c *host.Call) []host.Loop {
 			x, codes := c.In[0].F32(), c.Out[0].Data
-			return []host.Loop{loop(len(codes), 8, func(lo, hi int) {
-				for i := lo; i < hi; i++ {
-					v := x[4*i : 4*i+4 : 4*i+4]
-					codes[i] = ternaryCode(v[0]) | ternaryCode(v[1])<<2 | ternaryCode(v[2])<<4 | ternaryCode(v[3])<<6
-				}
-			})}
+			return []host.Loop{loop(len(codes), 1, func(lo, hi int) { simd.EncodeTernary(codes[lo:hi], x[4*lo:4*hi]) })}
 		},
 	}
-}
-
-// ternaryCode is 0, 1 or 2 for the level nearest to v, without a branch: codes
-// of weights are as good as random.
-func ternaryCode(v float32) byte {
-	b := math.Float32bits(v)
-	far := (0x3f000000 - b&0x7fffffff) >> 31 // 1 where |v| > 0.5
-	return byte(1 + far - 2*(far&(b>>31)))
 }

@@ -7,36 +7,46 @@ import (
 	"github.com/ternlm/tern/framework/tensor"
 )
 
+// codesOf describes the weight whose codes and scales are operands `codes` and
+// the next of n, without their data.
+func codesOf(n *graph.Node, codes int) simd.Codes {
+	w, s := n.In[codes].Type(), n.In[codes+1].Shape()
+	c := simd.Codes{
+		M: w.Shape[0], K: w.Shape[1], Group: w.Shape[1] / s[1],
+		Bits: 8 / w.DType.Block(), Levels: n.Attr.(graph.LinearAttr).Levels,
+	}
+	if s[0] == c.M {
+		c.StrideScales = s[1]
+	}
+	return c
+}
+
 // bitLinearVJP is dX = dY W^ and dW = dY^T x^, with W^ and x^ as the forward
-// pass used them. The scales are constants.
+// pass used them. The scales are constants. W^ is made from the codes block by
+// block: it never stands in memory.
 func (k parallel) bitLinearVJP() host.Kernel {
-	shapes := func(n *graph.Node) (dx, dw simd.Gemm) {
+	shapes := func(n *graph.Node, codes *simd.Codes) (dx, dw simd.Gemm) {
 		N, K, M := n.In[0].Dim(0), n.In[0].Dim(1), n.In[2].Dim(0)
-		return simd.Gemm{M: N, N: K, K: M, Packed: true, Workers: k.workers}, simd.Gemm{M: M, N: K, K: N, TransA: true, Workers: k.workers}
+		return simd.Gemm{M: N, N: K, K: M, Source: codes.Panels, Workers: k.workers}, simd.Gemm{M: M, N: K, K: N, TransA: true, Workers: k.workers}
 	}
 	return host.Kernel{
 		Supports: func(n *graph.Node) bool {
-			_, ok := matrixOf(n, 2)
-			return ok
-		},
-		Prepare: func(n *graph.Node) []host.Prepared {
-			t, _ := matrixOf(n, 2)
-			return []host.Prepared{{
-				Key: "avx2 dequantized panels", Operands: []int{2, 3}, Bytes: 4 * simd.PackedBLen(t.K, t.M),
-				Fill: func(dst []byte, in []tensor.Tensor) []host.Loop {
-					scales, fill := rowScales(in[1], t.M)
-					return append(fill, loop(t.K/panelCols, t.M*panelCols, func(lo, hi int) {
-						t.PackPanels(tensorF32(dst), in[0].Data, scales, lo, hi)
-					}))
-				},
-			}}
+			a := n.Attr.(graph.LinearAttr)
+			switch n.In[2].Type().DType {
+			case tensor.U1, tensor.U2, tensor.U4:
+				return a.ActBits == 8
+			}
+			return false
 		},
 		Scratch: func(n *graph.Node) int {
-			dx, dw := shapes(n)
+			codes := codesOf(n, 2)
+			dx, dw := shapes(n, &codes)
 			return 4*n.In[0].Shape().Numel() + max(dx.ScratchBytes(), dw.ScratchBytes())
 		},
 		Bind: func(c *host.Call) []host.Loop {
-			dx, dw := shapes(c.Node)
+			codes := codesOf(c.Node, 2)
+			codes.Codes, codes.Scales = c.In[2].Data, c.In[3].F32()
+			dx, dw := shapes(c.Node, &codes)
 			x, g := c.In[0].F32(), c.In[4].F32()
 			hat, rest := tensorF32(c.Scratch)[:len(x)], c.Scratch[4*len(x):]
 			d := c.In[0].Shape[1]
@@ -45,7 +55,7 @@ func (k parallel) bitLinearVJP() host.Kernel {
 					simd.FakeQuantRow(hat[i*d:(i+1)*d], x[i*d:(i+1)*d])
 				}
 			})
-			all := loops(dx.Phases(g, tensorF32(c.Prepared[0]), c.Out[0].F32(), rest))
+			all := loops(dx.Phases(g, nil, c.Out[0].F32(), rest))
 			all = append(all, quantize)
 			all = append(all, loops(dw.Phases(g, hat, c.Out[1].F32(), rest))...)
 			dScales := c.Out[2].Data

@@ -22,6 +22,10 @@ type Phase struct {
 	Do           func(lo, hi int)
 }
 
+// PanelSource writes steps k0 to k0+k-1 of panels lo to hi-1 of op(B) to dst: one panel after another, each [k][16], the
+// columns beyond N zero. It is called by several goroutines at once.
+type PanelSource func(dst []float32, lo, hi, k0, k int)
+
 // Gemm is the plan of a row-major product C[M,N] = op(A) op(B), where op transposes if TransA or TransB says so: A is
 // [M,K] or [K,M], B is [K,N] or [N,K].
 //
@@ -32,15 +36,22 @@ type Gemm struct {
 	TransA, TransB bool
 	Packed         bool // b was packed by PackB; TransB is then of no importance
 	Workers        int  // how many goroutines may run a phase at once; 0 counts as 1
+	// Source, if set, makes the panels of op(B) as they are needed, block by block: b is then nil. So a weight that is
+	// stored as codes never stands in memory as floats.
+	Source PanelSource
 }
 
 // ScratchBytes is the size of the scratch memory that Phases needs.
 func (g *Gemm) ScratchBytes() int {
-	n := 0
-	if !g.Packed {
-		n += PackedBLen(g.N, g.K)
+	return 4 * (g.packLen() + g.slotLen()*g.workers())
+}
+
+// packLen is the number of floats of the packed copy of b, if one is made.
+func (g *Gemm) packLen() int {
+	if g.Packed || g.Source != nil {
+		return 0
 	}
-	return 4 * (n + g.slotLen()*g.workers())
+	return PackedBLen(g.N, g.K)
 }
 
 func (g *Gemm) workers() int { return min(max(g.Workers, 1), maxSlots) }
@@ -52,18 +63,22 @@ func (g *Gemm) copiesA() bool { return g.TransA || g.M >= tileRows && g.N >= 4*p
 // strideA is the distance of A's copied rows: odd in cache lines, so that a tile's rows fall into different sets.
 func (g *Gemm) strideA() int { return (roundUp(g.kc(), panelCols)/panelCols | 1) * panelCols }
 
-// slotLen is the number of floats one running item needs for its copy of A.
+// slotLen is the number of floats one running item needs, for its copy of A and for the panels that it makes.
 func (g *Gemm) slotLen() int {
-	if !g.copiesA() {
-		return 0
+	rows, panels := g.blocks()
+	n := 0
+	if g.copiesA() {
+		n = roundUp(rows, tileRows) * g.strideA()
 	}
-	rows, _ := g.blocks()
-	return roundUp(rows, tileRows) * g.strideA()
+	if g.Source != nil {
+		n += panels * panelCols * g.kc()
+	}
+	return n
 }
 
 // kc is the length of a pass over k. A few rows take all of k at once: their panels are streamed, not reused.
 func (g *Gemm) kc() int {
-	if g.M < tileRows {
+	if g.M < tileRows && g.Source == nil {
 		return g.K
 	}
 	passes := max(1, ceilDiv(g.K, blockK))
@@ -90,12 +105,26 @@ func (g *Gemm) blocks() (rows, panels int) {
 	return rows, panels
 }
 
+// rowBlocks is the number of row blocks of an item: one, but where the item makes its panels it makes them for as many
+// rows as leave every worker something to do.
+func (g *Gemm) rowBlocks(rows, panels int) int {
+	if g.Source == nil {
+		return 1
+	}
+	all, cols := ceilDiv(g.M, rows), ceilDiv(ceilDiv(g.N, panelCols), panels)
+	parts := min(all, ceilDiv(2*g.workers(), max(1, cols)))
+	return ceilDiv(max(all, 1), max(parts, 1))
+}
+
 // Phases binds the plan to its operands. a, b (packed or not) and c must have at least the lengths that the plan
 // implies, scratch at least ScratchBytes, aligned to 4 bytes. Nothing is allocated after this call. It panics if an
 // operand is too short, which is a mistake of the caller.
 func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
 	bLen := g.K * g.N
-	if g.Packed {
+	switch {
+	case g.Source != nil:
+		bLen = 0
+	case g.Packed:
 		bLen = PackedBLen(g.N, g.K)
 	}
 	if len(a) < g.M*g.K || len(b) < bLen || len(c) < g.M*g.N || len(scratch) < g.ScratchBytes() {
@@ -104,11 +133,11 @@ func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
 	}
 	r := &gemmRun{plan: *g, a: a, b: b, c: c, kc: g.kc(), strideA: g.strideA()}
 	r.rows, r.panels = g.blocks()
+	r.rowBlocks = g.rowBlocks(r.rows, r.panels)
 	r.colBlocks = ceilDiv(g.N, r.panels*panelCols)
 	rest := floats(scratch)
 	var phases []Phase
-	if !g.Packed {
-		n := PackedBLen(g.N, g.K)
+	if n := g.packLen(); !g.Packed && g.Source == nil {
 		r.b, rest = rest[:n], rest[n:]
 		phases = append(phases, Phase{
 			Items: ceilDiv(g.N, panelCols),
@@ -118,7 +147,7 @@ func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
 	}
 	r.slots.init(g.workers(), g.slotLen(), rest)
 	if g.M > 0 && g.N > 0 {
-		phases = append(phases, Phase{Items: ceilDiv(g.M, r.rows) * r.colBlocks, Grain: 1, Do: r.do})
+		phases = append(phases, Phase{Items: ceilDiv(ceilDiv(g.M, r.rows), r.rowBlocks) * r.colBlocks, Grain: 1, Do: r.do})
 	}
 	return phases
 }
@@ -128,6 +157,7 @@ type gemmRun struct {
 	plan                        Gemm
 	a, b, c                     []float32
 	rows, panels, kc, colBlocks int
+	rowBlocks                   int // of an item
 	strideA                     int
 	slots                       slots
 }
@@ -140,16 +170,35 @@ func (r *gemmRun) do(lo, hi int) {
 	}
 }
 
-// item computes one block of C: rows row*r.rows.., panels col*r.panels...
+// item computes one block of C: row blocks row*r.rowBlocks.., panels col*r.panels...
 func (r *gemmRun) item(row, col int, area []float32) {
 	g := &r.plan
-	i0, j0 := row*r.rows, col*r.panels*panelCols
-	rows, cols := min(r.rows, g.M-i0), min(r.panels*panelCols, g.N-j0)
+	first, p := row*r.rowBlocks*r.rows, col*r.panels
+	last, cols := min(first+r.rowBlocks*r.rows, g.M), min(r.panels*panelCols, g.N-p*panelCols)
+	panels, area := r.cutArea(area)
 	for k0 := 0; k0 == 0 || k0 < g.K; k0 += max(r.kc, 1) { // K 0 is one empty pass
 		k := min(r.kc, g.K-k0)
-		s := strip{rows: rows, cols: cols, k: k, ldc: g.N, ldp: g.K * panelCols, first: k0 == 0}
-		s.run(r.c[i0*g.N+j0:], r.takeA(&s, area, i0, k0), r.b[j0*g.K+k0*panelCols:])
+		ldp, b := g.K*panelCols, panels
+		if g.Source != nil {
+			ldp = k * panelCols
+			g.Source(panels, p, p+ceilDiv(cols, panelCols), k0, k)
+		} else {
+			b = r.b[p*panelCols*g.K+k0*panelCols:]
+		}
+		for i := first; i < last; i += r.rows {
+			s := strip{rows: min(r.rows, last-i), cols: cols, k: k, ldc: g.N, ldp: ldp, first: k0 == 0}
+			s.run(r.c[i*g.N+p*panelCols:], r.takeA(&s, area, i, k0), b)
+		}
 	}
+}
+
+// cutArea cuts an item's area into the place for its panels and that for its copy of A.
+func (r *gemmRun) cutArea(area []float32) (panels, a []float32) {
+	if r.plan.Source == nil {
+		return nil, area
+	}
+	n := r.panels * panelCols * r.kc
+	return area[:n], area[n:]
 }
 
 // takeA sets the strides of the strip's rows, which start at row i0 and step k0 of op(A), and returns them, copied into
