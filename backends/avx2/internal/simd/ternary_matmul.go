@@ -11,6 +11,12 @@ func (t *Ternary) MatMul(y []float32, ldY int, w []byte, k *Tokens, rowLo, rowHi
 		c.few(w[rowLo*t.rowBlockBytes:rowHi*t.rowBlockBytes], rowLo, rowHi, lo, 1)
 		return
 	}
+	if t.panelsPay(hi - lo) {
+		if whole := min(rowHi, t.M/RowBlock); whole > rowLo {
+			c.panels(w[rowLo*t.rowBlockBytes:whole*t.rowBlockBytes], rowLo, whole, lo, hi)
+			rowLo = whole
+		}
+	}
 	// The weights of a chunk stay in the cache from one group of tokens to the next.
 	chunk := max(1, weightBytes/t.rowBlockBytes)
 	for ; rowLo < rowHi; rowLo += chunk {

@@ -179,7 +179,7 @@ func TestGemvVariantsEqualTheReferenceLoopOverPackedBlocks(t *testing.T) {
 func TestTernaryExtremesDoNotOverflow(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(23, 1))
-	for _, group := range []int{128, 4096} {
+	for _, group := range []int{128, 1024, 4096} {
 		for _, code := range []byte{0x00, 0x55, 0xaa} {
 			x := newMatrix(t, r, 16, 4096, group)
 			for i := range x.codes {
