@@ -49,5 +49,31 @@ fuzz:
 		done; \
 	done
 
+# The benchmarks of the packages; with OLD=REVISION those of two commits
+# (NEW is HEAD unless named), round by round in turn, compared by benchstat.
+# BENCH selects by name, for example
+#   make bench OLD=HEAD~3 BENCH=Ternary/tokens=1/ PACKAGES=./backends/avx2/internal/simd
+BENCHSTAT = go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+PACKAGES  = ./backends/avx2/... ./data ./backends/internal/host
+BENCH     = .
+ROUNDS    = 6
+NEW       = HEAD
 bench:
-	go test -run '^$$' -bench . -benchtime 1s ./backends/avx2/... ./data ./backends/internal/host
+ifndef OLD
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 1s $(PACKAGES)
+else
+	@set -e; dir="$$(mktemp -d)"; trap 'rm -rf "$$dir"' EXIT; trap 'exit 130' INT TERM; \
+	old="$$(git rev-parse --verify --quiet '$(OLD)^{commit}')" || { echo "OLD=$(OLD): no such commit"; exit 2; }; \
+	new="$$(git rev-parse --verify --quiet '$(NEW)^{commit}')" || { echo "NEW=$(NEW): no such commit"; exit 2; }; \
+	for side in "old $$old" "new $$new"; do \
+		set -- $$side; mkdir "$$dir/$$1"; git archive "$$2" | tar -x -C "$$dir/$$1"; \
+		(cd "$$dir/$$1" && go test -run '^$$' $(PACKAGES) >/dev/null); \
+	done; \
+	for round in $$(seq $(ROUNDS)); do \
+		for side in old new; do \
+			echo "round $$round of $(ROUNDS): $$side" >&2; \
+			(cd "$$dir/$$side" && go test -run '^$$' -bench '$(BENCH)' -benchtime 0.2s $(PACKAGES)) >> "$$dir/$$side.txt"; \
+		done; \
+	done; \
+	$(BENCHSTAT) "$(OLD)=$$dir/old.txt" "$(NEW)=$$dir/new.txt"
+endif

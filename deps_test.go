@@ -37,7 +37,7 @@ var only = map[string][]string{
 	"github.com/klauspost/compress/":  {"data", "data/tinystories"},
 	"github.com/hashicorp/go-plugin":  {"plugins"},
 	"google.golang.org/grpc":          {"plugins"},
-	"gonum.org/":                      {},
+	"gonum.org/":                      {"cmd/tern"},
 	"github.com/spf13/":               {"cmd/tern", "internal/config"},
 	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern"},
 	"golang.org/x/term":               {"cmd/tern"},

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
-	"text/tabwriter"
-	"time"
+	"os"
 
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/cobra"
@@ -14,153 +10,144 @@ import (
 	"github.com/ternlm/tern/framework"
 )
 
-// benchCmd holds the flags of tern bench.
-type benchCmd struct {
-	backend backendFlags
-	rounds  int
-	json    bool
-}
+const benchLong = `Measures what this machine does with tern, beside what it can do at most.
 
-// benchResult is one line of tern bench: rates of two backends in units a
-// second, medians over the rounds.
-type benchResult struct {
-	Name      string  `json:"name"`
-	Unit      string  `json:"unit"`
-	Reference float64 `json:"scalar"`
-	Chosen    float64 `json:"chosen"`
-	Ratio     float64 `json:"ratio"`  // chosen / scalar, median over the rounds
-	Rounds    int     `json:"rounds"` // fewer than asked for where one takes long
-}
+Without a command it measures a bit of everything in about half a minute; with --all everything, which takes
+several minutes. Each figure is the median over the rounds; in a round everything that a row names is measured in turn (the
+backend on each number of threads, the machine's limits, the peers), so that all meet the machine in the same state, and
+a ratio is the median of the rounds' ratios.
+
+The limits: int8 and fma are multiply-adds in registers, read is reading as many bytes as the row's data again and again
+from wherever in the caches they fit. The floor of an item (a product, a token, a step) is the larger of the
+times of its operations at those rates and of its bytes at that one, each operand read once; operations that are no
+matrix product or attention are left out. The table has the floor and the time over it. docs/bench.md says more.
+
+A peer is a program of somebody else that is measured in the same rounds:
+
+  tern bench decode --model m.gguf --peer 'llama=./llama-rate.sh {model} {threads}'
+  tern bench --all --peer 'kernels/tq2=./gemv {rows} {cols} {tokens} {threads}' --peer 'train/torch=./torch.sh {preset}'
+
+sh runs the command, with the row's values for {threads} and, by part, kernels: {rows} {cols} {tokens} {quant}; gemm:
+{form} (nt, nn, tn) {m} {n} {k} {tokens} {rows} {cols}; decode: {model} {preset} {tokens}; prefill: {model} {preset}
+{prompt}; train: {preset} {batch} {window}; tokenizer: {what} {text}. Its last line must be its rate in the row's unit.`
 
 // benchReport is what tern bench reports.
 type benchReport struct {
-	Machine machineInfo    `json:"machine"`
-	Chosen  framework.Info `json:"chosen"`
-	Rounds  int            `json:"rounds"`
-	Results []benchResult  `json:"results"`
+	Schema   int            `json:"schema"`   // of these fields; new ones do not change it
+	Complete bool           `json:"complete"` // false where an error or an interrupt cut it short
+	Program  versionInfo    `json:"program"`
+	Machine  machineInfo    `json:"machine"`
+	Backend  framework.Info `json:"backend"`
+	Rounds   int            `json:"rounds"`
+	Seconds  float64        `json:"seconds"` // least time of a measurement
+	Rows     []benchRow     `json:"rows"`
 }
 
+// casesOf makes the cases of a command. dir is for files.
+type casesOf func(ctx context.Context, l *lab, dir string) ([]benchCase, error)
+
 func newBenchCmd(a *app) *cobra.Command {
-	var c benchCmd
-	cmd := &cobra.Command{
-		Use:   "bench",
-		Short: "Measure a backend against scalar, in turn",
-		Long: "Measures the f32 matrix product, a training step of the preset tiny and its decoding, on scalar and on the chosen\n" +
-			"backend in turn, so that both meet the machine in the same state. The ratio is the median of the rounds' ratios.",
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context(), a) },
+	var f benchFlags
+	var all bool
+	cmd := newGroup("bench", "Measure kernels, decoding, prefill, training and the tokenizer against the machine's limits",
+		newBenchKernelsCmd(a), newBenchDecodeCmd(a), newBenchPrefillCmd(a), newBenchTrainCmd(a), newBenchTokenizerCmd(a))
+	cmd.Long = benchLong
+	unknown := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknown(cmd, args)
+		}
+		if all {
+			if !cmd.Flags().Changed("rounds") {
+				f.rounds = 5
+			}
+			if !cmd.Flags().Changed("seconds") {
+				f.seconds = 0.2
+			}
+			return a.bench(cmd.Context(), f, "", everything(a))
+		}
+		return a.bench(cmd.Context(), f, "", quick(a))
 	}
-	c.backend.add(cmd.Flags())
-	cmd.Flags().IntVar(&c.rounds, "rounds", 3, "times that each is measured")
-	cmd.Flags().BoolVar(&c.json, "json", false, "write JSON")
+	f.add(cmd.Flags(), 3, 0.1)
+	cmd.Flags().BoolVar(&all, "all", false, "measure everything: the five commands one after another, 5 rounds of 0.2 s")
 	return cmd
 }
 
-// subject is something to measure on one backend. Run does it once and
-// returns how many units that was.
-type subject interface {
-	Run(ctx context.Context) (units float64, err error)
-	Close() error
-}
-
-// benchmark is one line of the report.
-type benchmark struct {
-	name, unit string
-	open       func(ctx context.Context, be framework.Backend) (subject, error)
-}
-
-func (c benchCmd) run(ctx context.Context, a *app) (err error) {
-	if c.rounds < 1 || c.rounds > 1000 {
-		return usagef("choose 1 to 1000", "--rounds %d", c.rounds)
-	}
-	reference, err := openBackend("scalar", c.backend.threads)
+// bench runs the cases and reports them.
+func (a *app) bench(ctx context.Context, f benchFlags, main string, cases casesOf) (err error) {
+	l, err := a.newLab(f, main)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.CombineErrors(err, reference.Close()) }()
-	chosen, err := c.backend.open()
+	defer func() { err = errors.CombineErrors(err, l.close()) }()
+	dir, err := os.MkdirTemp("", "tern-bench-")
+	if err != nil {
+		return errors.Wrap(err, "make a directory for the benchmark's files")
+	}
+	defer func() { err = errors.CombineErrors(err, os.RemoveAll(dir)) }()
+	all, err := cases(ctx, l, dir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.CombineErrors(err, chosen.Close()) }()
-	r := benchReport{Machine: machine(), Chosen: describe(chosen), Rounds: c.rounds}
-	for _, b := range benchmarks() {
-		a.note("measuring: %s", b.name)
-		line, err := b.measure(ctx, reference, chosen, c.rounds)
-		if err != nil {
-			return errors.Wrapf(err, "bench %s", b.name)
-		}
-		r.Results = append(r.Results, line)
+	chosen, err := l.backend(l.threadsOf("train")[0])
+	if err != nil {
+		return err
 	}
-	if c.json {
-		return a.json(r)
+	rows, failed := l.measureAll(ctx, all)
+	if len(rows) == 0 {
+		return failed
 	}
-	return a.printBench(r)
+	r := benchReport{
+		Schema: 1, Complete: failed == nil, Program: buildVersion(), Machine: machine(), Backend: describe(chosen),
+		Rounds: f.rounds, Seconds: f.seconds, Rows: rows,
+	}
+	if f.json {
+		err = a.json(r)
+	} else {
+		err = a.printBench(r)
+	}
+	if err == nil && f.plot != "" {
+		err = a.plotBench(f.plot, r)
+	}
+	return errors.CombineErrors(failed, err)
 }
 
-func (a *app) printBench(r benchReport) error {
-	a.printf("%s, %s; %s against scalar, in turn\n\n", r.Machine.CPU, plural(r.Chosen.Threads, "thread"), r.Chosen.Name)
-	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(tw, "WHAT\tUNIT\tSCALAR\t%s\tRATIO\tROUNDS\n", r.Chosen.Name)
-	for _, b := range r.Results {
-		fmt.Fprintf(tw, "%s\t%s\t%.4g\t%.4g\t%.2f\t%d\n", b.Name, b.Unit, b.Reference, b.Chosen, b.Ratio, b.Rounds)
-	}
-	return tw.Flush()
-}
-
-// measure runs b on both backends in turn.
-func (b benchmark) measure(ctx context.Context, reference, chosen framework.Backend, rounds int) (r benchResult, err error) {
-	r = benchResult{Name: b.name, Unit: b.unit}
-	var subjects [2]subject
-	for i, be := range []framework.Backend{reference, chosen} {
-		s, err := b.open(ctx, be)
-		if err != nil {
-			return r, errors.Wrapf(err, "on %s", be.Name())
-		}
-		defer func() { err = errors.CombineErrors(err, s.Close()) }()
-		subjects[i] = s
-		if _, err := s.Run(ctx); err != nil { // binds kernels and packs weights
-			return r, errors.Wrapf(err, "on %s", be.Name())
-		}
-	}
-	var rates [2][]float64
-	var ratios []float64
-	for begin := time.Now(); r.Rounds < rounds && (r.Rounds == 0 || time.Since(begin) < enough); r.Rounds++ {
-		for i, s := range subjects {
-			rate, err := rateOf(ctx, s)
+// together is one list of the cases of several.
+func together(parts ...casesOf) casesOf {
+	return func(ctx context.Context, l *lab, dir string) ([]benchCase, error) {
+		var all []benchCase
+		for _, p := range parts {
+			cases, err := p(ctx, l, dir)
 			if err != nil {
-				return r, err
+				return nil, err
 			}
-			rates[i] = append(rates[i], rate)
+			all = append(all, cases...)
 		}
-		ratios = append(ratios, rates[1][r.Rounds]/rates[0][r.Rounds])
-	}
-	r.Reference, r.Chosen, r.Ratio = median(rates[0]), median(rates[1]), median(ratios)
-	return r, nil
-}
-
-// enough is the time after which no further round begins.
-const enough = 20 * time.Second
-
-// rateOf repeats s for a while and returns units a second.
-func rateOf(ctx context.Context, s subject) (float64, error) {
-	const least = 300 * time.Millisecond
-	var units float64
-	begin := time.Now()
-	for {
-		n, err := s.Run(ctx)
-		if err != nil {
-			return 0, err
-		}
-		units += n
-		if spent := time.Since(begin); spent >= least {
-			return units / spent.Seconds(), nil
-		}
+		return all, nil
 	}
 }
 
-// median of a list that is not empty.
-func median[N cmp.Ordered](v []N) N {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+// quick is what tern bench measures without a command.
+func quick(a *app) casesOf {
+	tiny := func() *settings { return benchSettings("tiny") }
+	return together(
+		kernelsFlags{shapes: "256x256,1024x1024,4096x4096", tokens: []int{1, 32}, quant: defaultQuant, gemm: true, gemmShapes: "1024x768x768"}.cases,
+		modelFlags{part: "prefill", s: tiny(), tokens: 256}.cases(a),
+		modelFlags{part: "decode", s: tiny(), tokens: 64}.cases(a),
+		trainFlags{s: tiny(), only: true}.cases(a),
+		tokenizerFlags{tokenizer: "gpt2"}.cases,
+	)
+}
+
+// everything is what tern bench --all measures.
+func everything(a *app) casesOf {
+	nano := func() *settings { return benchSettings("nano-125m") }
+	return together(
+		kernelsFlags{shapes: reportShapes, tokens: []int{1, 4, 16, 64}, quant: defaultQuant, gemm: true, gemmShapes: trainingShapes}.cases,
+		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, quant: "int4", gemmShapes: "none"}.casesIfKnown,
+		modelFlags{part: "decode", s: nano(), tokens: 64}.cases(a),
+		modelFlags{part: "prefill", s: nano(), tokens: 512}.cases(a),
+		trainFlags{s: nano()}.cases(a),
+		tokenizerFlags{tokenizer: "gpt2"}.cases,
+	)
 }
