@@ -48,6 +48,22 @@ type Store interface {
 	Close() error
 }
 
+// Borrower is an optional interface of a Store.
+type Borrower interface {
+	// Borrow has name mean the memory of t itself where the store can compute
+	// from it, and a copy elsewhere: weights that were just read need not stand
+	// in memory twice. The caller leaves t as it is from then on; the store
+	// never writes it.
+	Borrow(ctx context.Context, name string, t *tensor.Tensor) error
+}
+
+// Reader is an optional interface of a Store.
+type Reader interface {
+	// ReadInto is Get into the memory of dst, which has the type of the tensor:
+	// whoever saves a whole store needs memory for one tensor at a time.
+	ReadInto(ctx context.Context, name string, dst *tensor.Tensor) error
+}
+
 // Executable is a compiled graph.
 type Executable interface {
 	// Run executes the graph once on the states of s. The tensors of in and

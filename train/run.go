@@ -205,17 +205,12 @@ func (r *run) evaluate(ctx context.Context, e *Event) error {
 }
 
 func (r *run) save(ctx context.Context) (string, error) {
-	s, err := r.t.Snapshot(ctx, r.batches, r.p.Config)
-	if err != nil {
+	s := r.t.stream(ctx, r.batches, r.p.Config)
+	s.CreatedBy = r.p.CreatedBy
+	dir, err := checkpoint.Save(r.p.Dir, s)
+	if errors.Is(err, ErrDiverged) {
 		return "", err
 	}
-	s.CreatedBy = r.p.CreatedBy
-	for _, v := range s.Tensors {
-		if !finiteTensor(v) { // a checkpoint that pushes out good ones must be good
-			return "", r.t.diverged(ctx, Metrics{Step: s.Step})
-		}
-	}
-	dir, err := checkpoint.Save(r.p.Dir, s)
 	if err != nil {
 		return "", errors.Wrapf(err, "save step %d", s.Step)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"strings"
 
 	"github.com/cockroachdb/errors"
@@ -117,6 +118,7 @@ func (t *Trainer) Initialize(ctx context.Context) error {
 			return errors.Wrapf(err, "initialize %s", p.Name)
 		}
 	}
+	debug.FreeOSMemory() // the tensors drawn are garbage of the size of the model
 	t.step = 0
 	if err := t.clear(ctx); err != nil {
 		return err
@@ -203,6 +205,42 @@ func (t *Trainer) Snapshot(ctx context.Context, batches *data.Batches, config js
 		s.Tensors[name] = v
 	}
 	return s, nil
+}
+
+// stream is Snapshot without the tensors' data: they are read one by one while
+// the checkpoint is written. A tensor that holds no finite number ends that
+// with ErrDiverged: a checkpoint that pushes out good ones must be good.
+func (t *Trainer) stream(ctx context.Context, batches *data.Batches, config json.RawMessage) checkpoint.Snapshot {
+	s := checkpoint.Snapshot{Step: t.step, Config: config, Cursor: batches.Cursor(), Seed: t.Recipe.Seed, Tensors: map[string]*tensor.Tensor{}}
+	for name, typ := range t.stateTypes(t.step > 0) {
+		s.Tensors[name] = &tensor.Tensor{Type: typ}
+	}
+	s.Read = func(name string, dst *tensor.Tensor) error {
+		if err := readState(ctx, t.store, name, dst); err != nil {
+			return errors.Wrapf(err, "save %s", name)
+		}
+		if !finiteTensor(dst) {
+			return t.diverged(ctx, Metrics{Step: s.Step})
+		}
+		return nil
+	}
+	return s
+}
+
+// readState copies a state to dst, whatever the store can do.
+func readState(ctx context.Context, s framework.Store, name string, dst *tensor.Tensor) error {
+	if r, ok := s.(framework.Reader); ok {
+		return r.ReadInto(ctx, name, dst)
+	}
+	v, err := s.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !v.Type.Equal(dst.Type) {
+		return errors.Wrapf(framework.ErrMismatch, "state %q is %v, not %v", name, v.Type, dst.Type)
+	}
+	copy(dst.Data, v.Data)
+	return nil
 }
 
 // Restore sets the state from a snapshot of the same model and recipe.

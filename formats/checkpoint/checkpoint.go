@@ -34,6 +34,10 @@ type Snapshot struct {
 	CreatedBy string                     // program and version, such as "tern 0.1.0"
 	Extra     map[string]json.RawMessage // whatever else the trainer needs to go on
 	Tensors   map[string]*tensor.Tensor  // all state, by name
+	// Read, where it is set, fills dst with the named tensor when Save comes to
+	// it: those of Tensors are then types without data. So a snapshot never
+	// stands in memory as a whole. Save reuses the memory of dst.
+	Read func(name string, dst *tensor.Tensor) error
 }
 
 // CheckTensors compares the snapshot's tensors with the states that a model

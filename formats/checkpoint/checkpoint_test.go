@@ -437,3 +437,38 @@ func FuzzManifest(f *testing.F) {
 		}
 	})
 }
+
+func TestTensorsAreReadWhenSaveComesToThem(t *testing.T) {
+	root, want := t.TempDir(), snapshot(3)
+	lazy := want
+	lazy.Tensors = map[string]*tensor.Tensor{}
+	for name, v := range want.Tensors {
+		lazy.Tensors[name] = &tensor.Tensor{Type: v.Type}
+	}
+	var read []string
+	lazy.Read = func(name string, dst *tensor.Tensor) error {
+		read = append(read, name)
+		copy(dst.Data, want.Tensors[name].Data)
+		return nil
+	}
+	got, err := Load(save(t, root, lazy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, want)
+	slices.Sort(read)
+	if strings.Join(read, " ") != "codes ids m.w w" {
+		t.Errorf("read %q", read)
+	}
+}
+
+func TestAFailedReadLeavesNoCheckpoint(t *testing.T) {
+	root, s, lost := t.TempDir(), snapshot(3), errors.New("the device is gone")
+	s.Read = func(string, *tensor.Tensor) error { return lost }
+	if _, err := Save(root, s); !errors.Is(err, lost) {
+		t.Fatalf("error %v", err)
+	}
+	if left := names(t, root); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/formats/safetensors"
+	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/internal/atomicfile"
 )
 
@@ -112,12 +113,9 @@ func isStep(name string) bool {
 
 // fill writes the two files into dir and brings them and dir to the disk.
 func (v saver) fill(dir string, s Snapshot) error {
-	var entries []safetensors.Entry
-	for _, name := range slices.Sorted(maps.Keys(s.Tensors)) {
-		if s.Tensors[name] == nil {
-			return errors.Wrapf(ErrInvalid, "tensor %q is nil", name)
-		}
-		entries = append(entries, safetensors.Of(name, s.Tensors[name]))
+	entries, err := s.entries()
+	if err != nil {
+		return err
 	}
 	info, err := v.write(filepath.Join(dir, tensorsFile), func(w io.Writer) error {
 		return safetensors.Write(w, nil, entries)
@@ -145,6 +143,34 @@ func (v saver) fill(dir string, s Snapshot) error {
 	}
 	v.reach("files written")
 	return atomicfile.SyncDir(dir)
+}
+
+// entries are the tensors of s in the order of their names.
+func (s *Snapshot) entries() ([]safetensors.Entry, error) {
+	var all []safetensors.Entry
+	var area []byte
+	for _, name := range slices.Sorted(maps.Keys(s.Tensors)) {
+		t := s.Tensors[name]
+		if t == nil {
+			return nil, errors.Wrapf(ErrInvalid, "tensor %q is nil", name)
+		}
+		e := safetensors.Of(name, t)
+		if s.Read != nil {
+			e.Data = func(w io.Writer) error {
+				bytes := t.Type.Bytes()
+				if len(area) < bytes {
+					area = tensor.AlignedBytes(bytes)
+				}
+				dst := tensor.Tensor{Type: t.Type, Data: area[:bytes]}
+				if err := s.Read(name, &dst); err != nil {
+					return err
+				}
+				return safetensors.Of(name, &dst).Data(w)
+			}
+		}
+		all = append(all, e)
+	}
+	return all, nil
 }
 
 // write writes a new file, brings it to the disk, and returns its size and

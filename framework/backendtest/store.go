@@ -22,7 +22,7 @@ func (t *tester) storeEntries() []suite.Entry {
 		name, rule string
 		run        func(ctx context.Context) error
 	}{
-		{"round trip", "Get returns the bits that were Put, of every element type, in memory of its own", t.storeRoundTrip},
+		{"round trip", "Get returns the bits that were Put, of every element type, in memory of its own, as does ReadInto", t.storeRoundTrip},
 		{"missing parameter", "a run without a parameter returns ErrNoState, as does Get of an unknown name", t.storeMissing},
 		{"zero buffer", "a buffer is zero at first use", t.storeZero},
 		{"wrong type", "a state of another type than the graph declares returns ErrMismatch, as does a malformed Put", t.storeMismatch},
@@ -119,6 +119,18 @@ func (t *tester) storeRoundTrip(ctx context.Context) error {
 				return errors.Newf("%v comes back as %v, changed", x.Type, got.Type)
 			}
 			clear(got.Data) // nor may the caller reach into it
+		}
+		if r, ok := s.(framework.Reader); ok {
+			got := tensor.New(t.be.wire(x.Type))
+			if err := r.ReadInto(ctx, name, got); err != nil {
+				return err
+			}
+			if nmse(got, x) != 0 {
+				return errors.Newf("%v is read as something else", x.Type)
+			}
+			if err := want("read into a tensor of another type", r.ReadInto(ctx, name, tensor.New(tensor.T(tensor.F32, 11, 13))), framework.ErrMismatch); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -33,8 +33,9 @@ func (b *binder) bind() (*bound, error) {
 	if err := b.bindStates(); err != nil {
 		return nil, err
 	}
-	b.arena = tensor.AlignedBytes(b.plan.Arena)
-	b.scratch = tensor.AlignedBytes(b.scratchBytes())
+	arena := roundUp(b.plan.Arena)
+	work := b.store.workspace(arena + b.scratchBytes())
+	b.arena, b.scratch = work[:b.plan.Arena], work[arena:]
 	for _, n := range g.Inputs {
 		b.inputs[n] = b.backend.alloc(n.Out[0])
 		b.out.inputs = append(b.out.inputs, b.inputs[n])
@@ -63,12 +64,12 @@ func (b *binder) bind() (*bound, error) {
 }
 
 func (b *binder) bindStates() error {
-	written := map[*graph.Node]bool{}
+	written, little := map[*graph.Node]bool{}, map[*graph.Node]bool{}
 	for _, u := range b.plan.Graph.Updates {
-		written[u.State] = true
+		written[u.State], little[u.State] = true, u.Value.N.Op.Name == "updateat"
 	}
 	for _, n := range b.plan.Graph.States {
-		e, err := b.store.state(n, written[n])
+		e, err := b.store.state(n, written[n], little[n])
 		if err != nil {
 			return err
 		}

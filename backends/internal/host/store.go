@@ -17,6 +17,7 @@ import (
 type entry struct {
 	t       tensor.Tensor
 	version atomic.Uint64 // counts changes of the contents
+	lent    bool          // t is the caller's, who does not expect it to change
 }
 
 // derived is another layout of some entries, kept beside them.
@@ -36,6 +37,7 @@ type store struct {
 	layouts map[string]*derived
 	bound   map[*executable]bool // executables that hold memory for s
 	closed  atomic.Bool
+	work    []byte               // of the values of a run: one graph at a time runs on s
 	// shape counts changes of which entry a name means; a bound run whose
 	// count is older binds again.
 	shape atomic.Uint64
@@ -70,8 +72,12 @@ func (s *store) find(name string) (*entry, *store) {
 // add makes a zero entry in s itself. A name that is new to s and its parents
 // means nothing to any binding; one that replaces or hides an entry does.
 func (s *store) add(name string, t tensor.Type) *entry {
+	return s.put(name, &entry{t: s.backend.alloc(t)})
+}
+
+// put has name mean e.
+func (s *store) put(name string, e *entry) *entry {
 	old, _ := s.find(name)
-	e := &entry{t: s.backend.alloc(t)}
 	s.mu.Lock()
 	s.entries[name] = e
 	s.mu.Unlock()
@@ -82,17 +88,21 @@ func (s *store) add(name string, t tensor.Type) *entry {
 }
 
 // state returns the memory of a state that a graph reads and, if written is
-// true, updates: then it is made s's own first.
-func (s *store) state(n *graph.Node, written bool) (*entry, error) {
+// true, updates: then it is made s's own first. New memory of one that is filled
+// little by little is sparse.
+func (s *store) state(n *graph.Node, written, little bool) (*entry, error) {
 	e, owner := s.find(n.Name())
 	switch {
 	case e == nil && n.IsParam():
 		return nil, errors.WithHint(errors.Wrapf(framework.ErrNoState, "parameter %q", n.Name()), "initialize or load the model first")
+	case e == nil && little:
+		t := tensor.Tensor{Type: n.Out[0], Data: tensor.SparseBytes(s.backend.size(n.Out[0]))}
+		return s.put(n.Name(), &entry{t: t}), nil
 	case e == nil:
 		return s.add(n.Name(), n.Out[0]), nil
 	case !e.t.Type.Equal(n.Out[0]):
 		return nil, errors.Wrapf(framework.ErrMismatch, "state %q is %v, the graph declares %v", n.Name(), e.t.Type, n.Out[0])
-	case written && owner != s:
+	case written && (owner != s || e.lent):
 		own := s.add(n.Name(), n.Out[0])
 		copy(own.t.Data, e.t.Data)
 		return own, nil
@@ -114,11 +124,43 @@ func (s *store) Put(_ context.Context, name string, t *tensor.Tensor) error {
 	s.mu.Lock()
 	e := s.entries[name]
 	s.mu.Unlock()
-	if e == nil || !e.t.Type.Equal(typ) {
+	if e == nil || e.lent || !e.t.Type.Equal(typ) {
 		e = s.add(name, typ)
 	}
 	s.backend.load(e.t, t)
 	e.version.Add(1)
+	return nil
+}
+
+// Borrow implements framework.Borrower.
+func (s *store) Borrow(ctx context.Context, name string, t *tensor.Tensor) error {
+	wide := s.backend.config.Float64 && (t.DType == tensor.F32 || t.DType == tensor.F64)
+	if wide || !tensor.Aligned(t.Data) || len(t.Data) != t.Type.Bytes() {
+		return s.Put(ctx, name, t)
+	}
+	if s.closed.Load() {
+		return errors.Wrapf(framework.ErrClosed, "borrow %q", name)
+	}
+	if err := t.Check(); err != nil {
+		return errors.Wrapf(framework.ErrMismatch, "borrow %q: %v", name, err)
+	}
+	s.put(name, &entry{t: tensor.Tensor{Type: s.backend.stateType(t.Type), Data: t.Data}, lent: true})
+	return nil
+}
+
+// ReadInto implements framework.Reader.
+func (s *store) ReadInto(_ context.Context, name string, dst *tensor.Tensor) error {
+	if s.closed.Load() {
+		return errors.Wrapf(framework.ErrClosed, "read %q", name)
+	}
+	e, _ := s.find(name)
+	if e == nil {
+		return errors.Wrapf(framework.ErrNoState, "%q", name)
+	}
+	if !s.backend.accepts(dst, e.t.Type) {
+		return errors.Wrapf(framework.ErrMismatch, "read %q: it is %v", name, e.t.Type)
+	}
+	s.backend.store(dst, e.t)
 	return nil
 }
 
@@ -170,12 +212,24 @@ func (s *store) Close() error {
 	s.closed.Store(true)
 	s.mu.Lock()
 	bound := s.bound
+	s.work = nil
 	s.entries, s.layouts, s.bound = map[string]*entry{}, map[string]*derived{}, map[*executable]bool{}
 	s.mu.Unlock()
 	for e := range bound {
 		e.unbind(s)
 	}
 	return nil
+}
+
+// workspace returns memory for the values of one run, aligned to 64 bytes. Where
+// it grows, what is bound to the smaller one binds again.
+func (s *store) workspace(bytes int) []byte {
+	if len(s.work) < bytes {
+		s.work = nil // its memory may go before more is taken
+		s.work = tensor.AlignedBytes(bytes)
+		s.shape.Add(1)
+	}
+	return s.work[:bytes:bytes]
 }
 
 // layout returns the memory of a prepared layout of the given entries, shared
