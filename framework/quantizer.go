@@ -16,8 +16,8 @@ const (
 // Format is how a quantized weight is stored: codes that index a code book,
 // and scales by group of consecutive weights of a row.
 type Format struct {
-	Bits    int     // of a code: 1, 2 or 4; 0 means weights stay f32
-	Levels  []int8  // the code book, at most 2^Bits levels
+	Bits    int     // of a code: 1, 2, 4 or 8; 0 means weights stay f32
+	Levels  []int8  // the code book, at most 2^Bits levels; none for 8 bits, whose codes are -127 to 127
 	Group   int     // weights a scale, or GroupRow or GroupTensor
 	F16     bool    // every scale is an f16 value
 	ActBits int     // bits of the activations it multiplies: 8, or 0 for f32
@@ -36,6 +36,8 @@ func (f Format) Code() tensor.DType {
 		return tensor.U2
 	case 4:
 		return tensor.U4
+	case 8:
+		return tensor.I8
 	}
 	return tensor.Invalid
 }

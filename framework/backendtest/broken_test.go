@@ -427,6 +427,7 @@ func TestWrongDerivativeIsFoundInEveryOp(t *testing.T) {
 func TestWrongSurrogateIsFound(t *testing.T) {
 	for _, c := range []struct{ name, op string }{
 		{"surrogate of bitlinear", "matmul"},
+		{"surrogate of bitlinearcrossentropy", "bitlinearcrossentropy.vjp"},
 		{"surrogate of codebookmatmul", "decode"},
 		{"surrogate of int8", "mul"},
 		{"surrogate of through", "mul"},

@@ -34,6 +34,7 @@ var table = map[string][]sample{
 	"rmsnorm": normSamples(), "swiglu": swigluSamples(), "softmax": softmaxSamples(),
 	"rope": ropeSamples(), "attention": attentionSamples(), "crossentropy": lossSamples(),
 	"int8": int8Samples(), "bitlinear": linearSamples(true), "codebookmatmul": linearSamples(false),
+	"linearcrossentropy": headSamples(), "bitlinearcrossentropy": quantizedHeadSamples(true), "codebookcrossentropy": quantizedHeadSamples(false),
 	"streamread": streamReadSamples(), "streamwrite": streamWriteSamples(), "adamw": adamSamples(),
 }
 

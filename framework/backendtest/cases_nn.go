@@ -76,6 +76,10 @@ func attentionSamples() []sample {
 	add(sample{}, 1, 31, 31, 1, 1, 64)
 	add(sample{}, 1, 8, 40, 2, 1, 80)
 	add(sample{big: true}, 2, 65, 65, 4, 2, 32)
+	stored := func(dims ...int) operand { return of(tensor.F16, normal, dims...) }
+	for _, T := range []int{1, 3, 9} { // a cache of halves
+		out = append(out, sample{in: []operand{f32(normal, 2, T, 4, 24), stored(2, 37, 2, 24), stored(2, 37, 2, 24), i32(below(38-T), 2)}})
+	}
 	return out
 }
 
@@ -114,7 +118,7 @@ func linearSamples(latent bool) []sample {
 	add := func(book, act int, s sample, n, m, k, rows, groups int) {
 		bk := books[book]
 		s.attr = graph.LinearAttr{Levels: bk.levels, ActBits: act}
-		s.in = []operand{f32(sparse(k), n, k), of(bk.d, below(len(bk.levels)), m, k), f32(small, rows, groups)}
+		s.in = []operand{f32(sparse(k), n, k), of(bk.d, bk.codes(), m, k), f32(small, rows, groups)}
 		if latent {
 			s.in = []operand{s.in[0], f32(normal, m, k), s.in[1], s.in[2]}
 		}

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/rng"
 	"github.com/ternlm/tern/framework/tensor"
 )
 
@@ -169,19 +170,38 @@ var (
 	oddLevels     = []int8{-127, -90, -67, -50, -36, -23, -11, 0, 10, 20, 31, 43, 56, 72, 91, 127}
 )
 
-// books pairs code widths with code books.
-var books = []struct {
+// book pairs a code width with a code book; i8 codes have none.
+type book struct {
 	d      tensor.DType
 	levels []int8
-}{{tensor.U2, ternaryLevels}, {tensor.U1, binaryLevels}, {tensor.U4, oddLevels}, {tensor.U4, ternaryLevels}}
+}
+
+var books = []book{{tensor.U2, ternaryLevels}, {tensor.U1, binaryLevels}, {tensor.U4, oddLevels}, {tensor.U4, ternaryLevels}, {tensor.I8, nil}}
+
+// codes draws codes that the book has.
+func (b book) codes() filler {
+	if b.d != tensor.I8 {
+		return below(len(b.levels))
+	}
+	return func(k rng.Key, i int) float64 { return below(255)(k, i) - 127 }
+}
+
+// exact are the levels.
+func (b book) exact() []float64 {
+	var out []float64
+	for _, l := range b.levels {
+		out = append(out, float64(l))
+	}
+	if b.d == tensor.I8 {
+		return []float64{-127, -126, -1, 0, 1, 64, 127}
+	}
+	return out
+}
 
 func encodeSamples() []sample {
 	var out []sample
 	for _, bk := range books {
-		exact := make([]float64, 0, len(bk.levels))
-		for _, l := range bk.levels {
-			exact = append(exact, float64(l))
-		}
+		exact := bk.exact()
 		attr := graph.CodeAttr{To: bk.d.String(), Levels: bk.levels}
 		for _, n := range tails {
 			out = append(out, sample{attr: attr, in: []operand{f32(listed(exact...), 5, n)}}, sample{attr: attr, in: []operand{f32(wide, 3, n)}})
@@ -195,7 +215,7 @@ func decodeSamples() []sample {
 	var out []sample
 	for _, bk := range books {
 		for _, n := range tails {
-			out = append(out, sample{attr: graph.CodeAttr{Levels: bk.levels}, in: []operand{of(bk.d, below(len(bk.levels)), 5, n)}})
+			out = append(out, sample{attr: graph.CodeAttr{Levels: bk.levels}, in: []operand{of(bk.d, bk.codes(), 5, n)}})
 		}
 	}
 	return out

@@ -205,6 +205,11 @@ func (t *tester) failTarget(ctx context.Context) error {
 	if err := t.failInput(ctx, []int32{4, -1, 2}, bad, build); err != nil {
 		return err
 	}
+	if err := t.failInput(ctx, []int32{4, -1, 2}, bad, func(b *graph.Builder, ids graph.Value) graph.Value {
+		return b.LinearCrossEntropy(b.Reshape(b.Iota(12), 3, 4), b.Reshape(b.Iota(20), 5, 4), ids)
+	}); err != nil {
+		return errors.Wrap(err, "with the head")
+	}
 	// With the gradient, as in training.
 	err := t.failInput(ctx, []int32{4, -1, 2}, bad, func(b *graph.Builder, ids graph.Value) graph.Value {
 		x := b.Scale(b.Reshape(b.Iota(15), 3, 5), 0.1)

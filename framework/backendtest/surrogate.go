@@ -12,7 +12,7 @@ import (
 )
 
 // surrogateOps have a stated gradient in place of a derivative.
-var surrogateOps = map[string]bool{"through": true, "cast": true, "int8": true, "bitlinear": true}
+var surrogateOps = map[string]bool{"through": true, "cast": true, "int8": true, "bitlinear": true, "bitlinearcrossentropy": true}
 
 type surrogate struct {
 	name, rule string
@@ -25,6 +25,7 @@ func surrogates() []surrogate {
 		{"surrogate of cast", "a cast to f16 or bf16 and back passes the cotangent unchanged", checkCast},
 		{"surrogate of int8", "int8 passes the cotangent unchanged", checkInt8},
 		{"surrogate of bitlinear", "dX = dY W^ and dW = dY^T x^, with W^ dequantized and x^ fake-quantized", checkBitLinear},
+		{"surrogate of bitlinearcrossentropy", "the gradients are those of bitlinear for the cotangent of the logits", checkBitLinearLoss},
 		{"surrogate of codebookmatmul", "dX = dY W^, whatever the bits of the activations", checkCodeBook},
 	}
 }
@@ -141,6 +142,40 @@ func checkBitLinear(ctx context.Context, t *target) (float64, error) {
 			return 0, err
 		}
 		most = max(most, e1, e2)
+	}
+	return most, nil
+}
+
+// checkBitLinearLoss compares with the two ops apart, whose rules are checked
+// above and by finite differences.
+func checkBitLinearLoss(ctx context.Context, t *target) (float64, error) {
+	a := graph.LinearAttr{Levels: ternaryLevels, ActBits: 8}
+	grads := func(loss func(b *graph.Builder, x []graph.Value) graph.Value) ([]*tensor.Tensor, error) {
+		_, d, err := t.pulled(ctx, []operand{
+			f32(normal, linearN, linearK), f32(normal, linearM, linearK),
+			of(tensor.U2, below(3), linearM, linearK), f32(small, linearM, linearG), i32(listed(4, -1, 0), linearN),
+		}, f32(normal, linearN), loss)
+		return d, err
+	}
+	got, err := grads(func(b *graph.Builder, x []graph.Value) graph.Value {
+		return b.BitLinearCrossEntropy(x[0], x[1], x[2], x[3], x[4], a)
+	})
+	if err != nil {
+		return 0, err
+	}
+	want, err := grads(func(b *graph.Builder, x []graph.Value) graph.Value {
+		return b.CrossEntropy(b.BitLinear(x[0], x[1], x[2], x[3], a), x[4])
+	})
+	if err != nil {
+		return 0, err
+	}
+	most := 0.0
+	for i, what := range []string{"dX", "dW", "gradient of the scales"} {
+		e, err := near(what, got[i], want[i].Floats())
+		if err != nil {
+			return e, err
+		}
+		most = max(most, e)
 	}
 	return most, nil
 }

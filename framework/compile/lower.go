@@ -12,7 +12,9 @@ import (
 
 // Lower expands composites that native declines, drops straight-through
 // markers and dead nodes, merges equal nodes, and moves updates next to the
-// values they consume. It fails when a primitive is not native.
+// values they consume. Large values that are cheap to compute are computed
+// again where that saves keeping them, and those that have a kernel together
+// with their pullback are joined with it. It fails when a primitive is not native.
 func Lower(g *graph.Graph, native func(*graph.Node) bool) (*graph.Graph, error) {
 	for {
 		again := false
@@ -30,7 +32,14 @@ func Lower(g *graph.Graph, native func(*graph.Node) bool) (*graph.Graph, error) 
 			return nil, fmt.Errorf("%s (node %%%d) has no kernel", n.Op.Name, n.ID)
 		}
 	}
-	return schedule(g)
+	g, err := join(g, native)
+	if err != nil {
+		return nil, err
+	}
+	if g, err = schedule(g); err != nil {
+		return nil, err
+	}
+	return recompute(g, recomputeBytes, recomputeGap)
 }
 
 func leaf(n *graph.Node) bool { return n.IsInput() || n.IsState() }

@@ -239,3 +239,42 @@ func TestAnUpdateThatIsReadElsewhereStays(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// head is a loss whose mean is differentiated.
+func head(b *B) {
+	x, w, y := in(b, "x", 6, 4), b.Param("w", graph.NormalInit(1), 5, 4), b.Input("y", tensor.I32, 6)
+	nll := b.LinearCrossEntropy(x, w, y)
+	loss := b.Scale(b.SumAll(nll), 1.0/6)
+	b.Output("loss", loss)
+	b.Output("dw", b.Gradients(loss, []graph.Value{w})[0])
+}
+
+func TestALossIsJoinedWithItsGradient(t *testing.T) {
+	g := lower(t, everything, head)
+	if count(g, "linearcrossentropy.joint") != 1 || count(g, "linearcrossentropy") != 0 || count(g, "linearcrossentropy.vjp") != 0 {
+		t.Errorf("ops %v", names(g))
+	}
+	// A backend that has no kernel for both.
+	apart := lower(t, func(n *graph.Node) bool { return !strings.HasSuffix(n.Op.Name, ".joint") }, head)
+	if count(apart, "linearcrossentropy.vjp") != 1 || count(apart, "linearcrossentropy") != 1 {
+		t.Errorf("ops %v", names(apart))
+	}
+	want, got := results(t, apart), results(t, g)
+	for i := range want {
+		if !slices.Equal(want[i].Data, got[i].Data) {
+			t.Errorf("output %s differs", g.Outputs[i].Name)
+		}
+	}
+}
+
+func TestAGradientThatNeedsTheLossIsNotJoinedWithIt(t *testing.T) {
+	g := lower(t, everything, func(b *B) {
+		x, w, y := in(b, "x", 6, 4), b.Param("w", graph.NormalInit(1), 5, 4), b.Input("y", tensor.I32, 6)
+		nll := b.LinearCrossEntropy(x, w, y)
+		loss := b.SumAll(b.Mul(nll, nll)) // its slope is twice the loss
+		b.Output("dw", b.Gradients(loss, []graph.Value{w})[0])
+	})
+	if count(g, "linearcrossentropy.joint") != 0 || count(g, "linearcrossentropy.vjp") != 1 {
+		t.Errorf("ops %v", names(g))
+	}
+}

@@ -63,6 +63,15 @@ func TestMisuseIsExplained(t *testing.T) {
 			b.Attention(in(b, "q", 1, 2, 1, 4), in(b, "k", 1, 1, 1, 4), in(b, "v", 1, 1, 1, 4), ids(b, "p", 1))
 		}},
 		{"targets of another number", func(b *B) { b.CrossEntropy(in(b, "x", 2, 3), ids(b, "y", 3)) }},
+		{"a head and targets of another number", func(b *B) { b.LinearCrossEntropy(in(b, "x", 2, 8), in(b, "w", 9, 8), ids(b, "y", 3)) }},
+		{"a head of another width", func(b *B) { b.LinearCrossEntropy(in(b, "x", 2, 8), in(b, "w", 9, 7), ids(b, "y", 2)) }},
+		{"a head of integers", func(b *B) { b.LinearCrossEntropy(in(b, "x", 2, 8), ids(b, "w", 9, 8), ids(b, "y", 2)) }},
+		{"a quantized head and targets of floats", func(b *B) {
+			b.CodeBookCrossEntropy(in(b, "x", 2, 8), codes(b, 3, 8), in(b, "s", 3, 1), in(b, "y", 2), ternary)
+		}},
+		{"a quantized head with another latent weight", func(b *B) {
+			b.BitLinearCrossEntropy(in(b, "x", 2, 8), in(b, "w", 2, 8), codes(b, 3, 8), in(b, "s", 3, 1), ids(b, "y", 2), ternary)
+		}},
 		{"seven activation bits", func(b *B) {
 			b.CodeBookMatMul(in(b, "x", 2, 8), codes(b, 3, 8), in(b, "s", 3, 1), graph.LinearAttr{Levels: []int8{-1, 0, 1}, ActBits: 7})
 		}},
@@ -204,15 +213,19 @@ output z %4
 // weight, nor those of a rotation's pullback on what was rotated.
 func TestIdleOperandsAreThoseThatNoResultReads(t *testing.T) {
 	for op, want := range map[string][]bool{
-		"bitlinear":        {false, true, false, false},
-		"bitlinear.vjp":    {false, true, false, false, false},
-		"rope.vjp":         {true, false, false},
-		"int8.vjp":         {true, false},
-		"rmsnorm":          {false, false},
-		"swiglu.vjp":       {false, false, false},
-		"crossentropy.vjp": {false, false, false},
-		"streamread.vjp":   {false, false, false},
-		"matmul":           {false, false},
+		"bitlinear":     {false, true, false, false},
+		"bitlinear.vjp": {false, true, false, false, false},
+		"rope.vjp":      {true, false, false},
+
+		"linearcrossentropy.vjp":    {false, false, false, false},
+		"bitlinearcrossentropy":     {false, true, false, false, false},
+		"bitlinearcrossentropy.vjp": {false, true, false, false, false, false},
+		"int8.vjp":                  {true, false},
+		"rmsnorm":                   {false, false},
+		"swiglu.vjp":                {false, false, false},
+		"crossentropy.vjp":          {false, false, false},
+		"streamread.vjp":            {false, false, false},
+		"matmul":                    {false, false},
 	} {
 		g := sample(t, graph.Lookup(op))
 		for _, n := range g.Nodes {

@@ -156,6 +156,23 @@ func definePullback(op *Op) *Op {
 	})
 }
 
+// defineJoint registers op.joint, which is op and op.vjp.
+func defineJoint(op *Op) *Op {
+	return Define(Op{
+		Name: op.Name + ".joint", Attr: op.Attr, Arity: op.pullback.Arity, NoGrad: true, primal: op, Results: -1,
+		Infer: func(n *Node) []tensor.Type {
+			primal, _ := split(op, n.In)
+			inner := &Node{Op: op, In: primal, Attr: n.Attr}
+			op.check(inner)
+			return append(op.Infer(inner), op.pullback.Infer(n)...)
+		},
+		Expand: func(b *Builder, attr any, in []Value) []Value {
+			primal, _ := split(op, in)
+			return append(b.Apply(op, attr, primal...), b.Apply(op.pullback, attr, in...)...)
+		},
+	})
+}
+
 // split separates a pullback's operands into the primal ones and the cotangents.
 func split(op *Op, in []Value) (primal, ct []Value) {
 	k := len(in) - op.Results

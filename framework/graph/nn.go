@@ -32,7 +32,7 @@ var (
 // Composites: each is defined once, by its expansion; its gradient is derived.
 func init() {
 	opRMSNorm = Define(Op{
-		Name: "rmsnorm", Attr: NormAttr{}, Arity: 2, Alias: [][]int{{0}}, Expand: expandRMSNorm,
+		Name: "rmsnorm", Cheap: true, Attr: NormAttr{}, Arity: 2, Alias: [][]int{{0}}, Expand: expandRMSNorm,
 		Infer: func(n *Node) []tensor.Type {
 			wantF32(n, 0)
 			wantShape(n, 1, tensor.F32, n.In[0].Dim(-1))
@@ -40,7 +40,7 @@ func init() {
 		},
 	})
 	opSwiGLU = Define(Op{
-		Name: "swiglu", Arity: 2, Alias: [][]int{{0, 1}}, AliasVJP: [][]int{{0, 2}, {1, 2}}, Expand: expandSwiGLU,
+		Name: "swiglu", Cheap: true, Arity: 2, Alias: [][]int{{0, 1}}, AliasVJP: [][]int{{0, 2}, {1, 2}}, Expand: expandSwiGLU,
 		Infer: func(n *Node) []tensor.Type {
 			wantShape(n, 1, tensor.F32, n.In[0].Shape()...)
 			wantF32(n, 0)
@@ -112,11 +112,15 @@ func expandRoPE(b *Builder, attr any, in []Value) []Value {
 }
 
 func inferAttention(n *Node) []tensor.Type {
-	wantF32(n, 0, 1, 2)
+	wantF32(n, 0)
 	wantRank(n, 0, 4)
 	wantRank(n, 1, 4)
 	q, k := n.In[0].Shape(), n.In[1].Shape()
-	wantShape(n, 2, tensor.F32, k...)
+	stored := n.In[1].Type().DType
+	if stored != tensor.F16 {
+		wantF32(n, 1)
+	}
+	wantShape(n, 2, stored, k...)
 	wantShape(n, 3, tensor.I32, q[0])
 	if k[0] != q[0] || k[3] != q[3] || q[2]%k[2] != 0 || k[1] < q[1] {
 		failf("attention: queries %v do not fit keys %v", q, k)
@@ -125,7 +129,7 @@ func inferAttention(n *Node) []tensor.Type {
 }
 
 func expandAttention(b *Builder, _ any, in []Value) []Value {
-	q, k, v, pos := in[0], in[1], in[2], b.Cast(in[3], tensor.F32)
+	q, k, v, pos := in[0], b.Cast(in[1], tensor.F32), b.Cast(in[2], tensor.F32), b.Cast(in[3], tensor.F32)
 	B, T, H, D := q.Dim(0), q.Dim(1), q.Dim(2), q.Dim(3)
 	S, Hkv := k.Dim(1), k.Dim(2)
 	heads := func(x Value) Value { return b.Transpose(x, 0, 2, 1, 3) }
@@ -236,7 +240,7 @@ func (b *Builder) Dequantize(codes, scales Value, levels []int8) Value {
 func defineStreams() {
 	// s [N,S,C], pre [S] -> [N,C]
 	opStreamRead = Define(Op{
-		Name: "streamread", Arity: 2,
+		Name: "streamread", Cheap: true, Arity: 2,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 3)
 			wantF32(n, 0)
@@ -323,8 +327,8 @@ func (b *Builder) RoPE(x, pos Value, theta float64) Value {
 }
 
 // Attention is causal softmax attention, scaled by 1/sqrt(D): q [B,T,H,D],
-// k and v [B,S,Hkv,D], pos i32 [B]. Row t of batch b sees columns 0 to
-// pos[b]+t; query head h uses key head h/(H/Hkv).
+// k and v [B,S,Hkv,D], both f32 or both f16, pos i32 [B]. Row t of batch b sees
+// columns 0 to pos[b]+t; query head h uses key head h/(H/Hkv).
 func (b *Builder) Attention(q, k, v, pos Value) Value { return b.one(opAttention, nil, q, k, v, pos) }
 
 // CrossEntropy is -log softmax(logits)[target] a row: logits [N,V], targets

@@ -31,9 +31,12 @@ type Op struct {
 	AliasVJP [][]int // the same for the derived pullback
 	View     bool    // the result is operand 0's bytes
 	NoGrad   bool    // a composite that is never differentiated
+	Cheap    bool    // computing it again costs less than keeping it
+	Together bool    // a composite that is better computed together with its pullback: see Joint
 
 	pullback *Op // the X.vjp of composite X
-	primal   *Op // the X of X.vjp
+	joint    *Op // the X.joint of composite X
+	primal   *Op // the X of X.vjp and X.joint
 }
 
 var (
@@ -54,6 +57,9 @@ func Define(op Op) *Op {
 	byName[op.Name] = p
 	if p.Expand != nil && !p.NoGrad {
 		p.pullback = definePullback(p)
+	}
+	if p.Together {
+		p.joint = defineJoint(p)
 	}
 	return p
 }
@@ -79,7 +85,14 @@ func (op *Op) Composite() bool { return op.Expand != nil }
 // cotangent per result; its results are one cotangent per f32 operand.
 func (op *Op) Pullback() *Op { return op.pullback }
 
-// Primal returns the composite whose pullback op is, or nil.
+// Joint returns the op that computes composite op and its pullback at once,
+// where a kernel can make both of what neither keeps (a block of logits), or
+// nil. Its operands are those of the pullback, its results op's followed by the
+// pullback's. Lowering joins the two where the cotangents do not depend on op's
+// results.
+func (op *Op) Joint() *Op { return op.joint }
+
+// Primal returns the composite whose pullback or joint op is, or nil.
 func (op *Op) Primal() *Op { return op.primal }
 
 // check verifies what every op needs before its Infer may look at n.

@@ -189,8 +189,15 @@ func inferMatMul(n *Node) []tensor.Type {
 	return types(tensor.Type{DType: tensor.F32, Shape: append(slices.Clone(x.Shape[:r-2]), m, p)})
 }
 
-// checkLevels fails unless the code book fits the code width.
+// checkLevels fails unless the code book fits the code width. Codes of type i8
+// have no book: they are the levels, -127 to 127.
 func checkLevels(op string, d tensor.DType, levels []int8) {
+	if d == tensor.I8 {
+		if len(levels) > 0 {
+			failf("%s: %d levels for i8 codes, which are their own", op, len(levels))
+		}
+		return
+	}
 	if !d.Codes() {
 		failf("%s: %v is no code encoding, wants u1, u2 or u4", op, d)
 	}
@@ -277,7 +284,8 @@ func (b *Builder) MatMul(x, y Value, transX, transY bool) Value {
 }
 
 // Encode packs x, whose elements are levels, as codes of type d. An element
-// that is no level takes the nearest one.
+// that is no level takes the nearest one. Codes of type i8 have no levels: they
+// are the integers from -127 to 127 themselves.
 func (b *Builder) Encode(x Value, d tensor.DType, levels []int8) Value {
 	return b.one(opEncode, CodeAttr{d.String(), levels}, x)
 }

@@ -17,7 +17,7 @@ func TestOpsPageIsCurrent(t *testing.T) {
 	var s strings.Builder
 	s.WriteString("# Ops\n\nMade by `go test ./framework/graph -run OpsPage -update`. Shapes and meanings are in the documentation of the builder\n" +
 		"methods (`go doc ./framework/graph Builder`). A primitive has a gradient rule; a composite is defined by its expansion, and its\n" +
-		"pullback `X.vjp` by the derivative of that. A result may take the memory of the operands listed under \"in place\".\n")
+		"pullback `X.vjp` by the derivative of that; `X.joint` is both at once. A result may take the memory of the operands listed under \"in place\".\n")
 	section := func(title string, keep func(*graph.Op) bool) {
 		fmt.Fprintf(&s, "\n## %s\n\n| op | operands | attribute | in place |\n|---|---|---|---|\n", title)
 		for _, op := range graph.Ops() {

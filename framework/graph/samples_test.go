@@ -81,6 +81,15 @@ var samples = map[string]func(b *B) graph.Value{
 	"codebookmatmul": func(b *B) graph.Value {
 		return b.CodeBookMatMul(in(b, "x", 2, 8), codes(b, 3, 8), in(b, "s", 1, 1), ternary)
 	},
+	"linearcrossentropy": func(b *B) graph.Value {
+		return b.LinearCrossEntropy(in(b, "x", 2, 8), in(b, "w", 3, 8), ids(b, "y", 2))
+	},
+	"bitlinearcrossentropy": func(b *B) graph.Value {
+		return b.BitLinearCrossEntropy(in(b, "x", 2, 8), in(b, "w", 3, 8), codes(b, 3, 8), in(b, "s", 3, 2), ids(b, "y", 2), ternary)
+	},
+	"codebookcrossentropy": func(b *B) graph.Value {
+		return b.CodeBookCrossEntropy(in(b, "x", 2, 8), codes(b, 3, 8), in(b, "s", 1, 1), ids(b, "y", 2), ternary)
+	},
 	"streamread": func(b *B) graph.Value { return b.StreamRead(in(b, "s", 2, 3, 4), in(b, "pre", 3)) },
 	"streamwrite": func(b *B) graph.Value {
 		return b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 3, 3), in(b, "post", 3))

@@ -77,7 +77,8 @@ func (s *tester) activations(x []float64, k int) []float64 {
 func (s *tester) dequantized(p *packed, m, k int) []float64 {
 	w, at := make([]float64, m*k), s.groups(m, k)
 	for i, c := range p.index {
-		w[i] = float64(s.f.Levels[c]) * p.scale[at[i]]
+		l, _ := s.level(c)
+		w[i] = l * p.scale[at[i]]
 	}
 	return w
 }

@@ -72,8 +72,26 @@ func (s *tester) pack(ctx context.Context, w *tensor.Tensor) (*packed, error) {
 	return &packed{codes: out[0], scales: out[1], scale: out[1].Floats(), deq: out[2].Floats(), index: indices(out[0])}, nil
 }
 
-// indices unpacks codes, low bits first, each row on whole bytes.
+// level is what a code stands for; ok is false if it stands for nothing.
+func (s *tester) level(code int) (l float64, ok bool) {
+	if s.f.Code() == tensor.I8 {
+		return float64(code), code != -128
+	}
+	if code >= len(s.f.Levels) {
+		return 0, false
+	}
+	return float64(s.f.Levels[code]), true
+}
+
+// indices unpacks codes, low bits first, each row on whole bytes. Codes of type i8 are levels.
 func indices(codes *tensor.Tensor) []int {
+	if codes.DType == tensor.I8 {
+		out := make([]int, codes.Shape.Numel())
+		for i, c := range codes.I8() {
+			out[i] = int(c)
+		}
+		return out
+	}
 	per, cols := codes.DType.Block(), codes.Shape[1]
 	stride, bits := (cols+per-1)/per, 8/per
 	out := make([]int, codes.Shape.Numel())

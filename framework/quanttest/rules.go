@@ -61,8 +61,10 @@ func (s *tester) format(context.Context) (string, error) {
 	sorted := slices.Compact(slices.Sorted(slices.Values(f.Levels)))
 	switch {
 	case f.Code() == tensor.Invalid:
-		return "", errors.Newf("%d bits a code, wants 1, 2 or 4", f.Bits)
-	case len(f.Levels) < 2 || len(f.Levels) > 1<<f.Bits:
+		return "", errors.Newf("%d bits a code, wants 1, 2, 4 or 8", f.Bits)
+	case f.Bits == 8 && len(f.Levels) > 0:
+		return "", errors.Newf("%d levels for codes of 8 bits, which are their own", len(f.Levels))
+	case f.Bits < 8 && (len(f.Levels) < 2 || len(f.Levels) > 1<<f.Bits):
 		return "", errors.Newf("%d levels in %d-bit codes", len(f.Levels), f.Bits)
 	case len(sorted) != len(f.Levels):
 		return "", errors.Newf("levels %v repeat", f.Levels)
@@ -108,19 +110,20 @@ func (s *tester) levels(ctx context.Context) (string, error) {
 		}
 		at := s.groups(mk[0], mk[1])
 		for i, c := range p.index {
-			if c >= len(s.f.Levels) {
+			l, ok := s.level(c)
+			if !ok {
 				return "", errors.Newf("code %d of weight %d, there are %d levels", c, i, len(s.f.Levels))
 			}
 			used[c]++
-			if w := float64(s.f.Levels[c]) * p.scale[at[i]]; math.Abs(w-p.deq[i]) > 1e-6*math.Abs(w) {
-				return "", errors.Newf("weight %d of %v stands for %v, wants level %d times scale %v", i, mk, p.deq[i], s.f.Levels[c], p.scale[at[i]])
+			if w := l * p.scale[at[i]]; math.Abs(w-p.deq[i]) > 1e-6*math.Abs(w) {
+				return "", errors.Newf("weight %d of %v stands for %v, wants level %v times scale %v", i, mk, p.deq[i], l, p.scale[at[i]])
 			}
 		}
 	}
 	if len(used) < 2 {
 		return "", errors.Newf("a Gaussian weight uses %d levels", len(used))
 	}
-	return fmt.Sprintf("%d of %d levels used", len(used), len(s.f.Levels)), nil
+	return fmt.Sprintf("%d levels used", len(used)), nil
 }
 
 func (s *tester) fidelity(ctx context.Context) (string, error) {

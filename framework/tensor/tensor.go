@@ -120,9 +120,24 @@ type Tensor struct {
 // New returns a zeroed tensor whose data starts on a 64-byte boundary.
 func New(t Type) *Tensor { return &Tensor{Type: t, Data: AlignedBytes(t.Bytes())} }
 
+// align is the boundary that the data of tensors start on, in bytes.
+const align = 64
+
+// Aligned reports whether b starts where AlignedBytes would have it.
+func Aligned(b []byte) bool {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(b)))%align == 0
+}
+
 // AlignedBytes returns n zero bytes that start on a 64-byte boundary.
 func AlignedBytes(n int) []byte {
-	const align = 64
+	buf := SparseBytes(n)
+	adviseHuge(buf)
+	return buf
+}
+
+// SparseBytes is AlignedBytes of which much may never be touched: what is not
+// takes no memory.
+func SparseBytes(n int) []byte {
 	buf := make([]byte, n+align)
 	skip := int(-uintptr(unsafe.Pointer(&buf[0])) % align)
 	return buf[skip : skip+n : skip+n]

@@ -70,7 +70,7 @@ func primitive(n *graph.Node, in []value) (value, error) {
 		reduce(n, out, in[0])
 	case "encode":
 		for i, x := range in[0].f {
-			out.f[i] = float64(nearest(x, n.Attr.(graph.CodeAttr).Levels))
+			out.f[i] = encode(x, n.Out[0].DType, n.Attr.(graph.CodeAttr).Levels)
 		}
 	case "decode":
 		return out, decode(n, out, in[0])
@@ -112,9 +112,26 @@ func reduce(n *graph.Node, out, x value) {
 	})
 }
 
+// encode gives the code of the level nearest to x: an index, or an integer of type i8.
+func encode(x float64, d tensor.DType, levels []int8) float64 {
+	if d != tensor.I8 {
+		return float64(nearest(x, levels))
+	}
+	if !(x > -127) {
+		return -127
+	}
+	return min(127, math.Ceil(x-0.5))
+}
+
 func decode(n *graph.Node, out, x value) error {
 	levels := n.Attr.(graph.CodeAttr).Levels
 	for i, c := range x.f {
+		if x.t.DType == tensor.I8 {
+			if out.f[i] = c; c == -128 {
+				return fmt.Errorf("code %v has no level", c)
+			}
+			continue
+		}
 		if int(c) >= len(levels) {
 			return fmt.Errorf("code %v has no level", c)
 		}
