@@ -11,6 +11,9 @@ import (
 func TestConformance(t *testing.T) {
 	for _, spec := range []string{
 		"none", "ternary", "ternary:group=256", "ternary:group=row", "ternary:group=tensor", "ternary:group=32,scale=f32",
+		"binary", "binary:group=row", "binary:group=tensor,scale=f32",
+		"int8", "int8:group=row,scale=f32", "int8:group=tensor",
+		"int4", "int4:group=32", "int4:group=row,scale=f32", "int4:group=tensor",
 	} {
 		t.Run(spec, func(t *testing.T) {
 			quanttest.Run(t, quanttest.Options{

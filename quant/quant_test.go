@@ -14,6 +14,11 @@ func TestSpecsParseBack(t *testing.T) {
 		"ternary:group=256":           "ternary:group=256,scale=f16",
 		"ternary:group=row,scale=f32": "ternary:group=row,scale=f32",
 		"ternary:group=tensor":        "ternary:group=tensor,scale=f16",
+		"binary":                      "binary:group=128,scale=f16",
+		"binary:group=row":            "binary:group=row,scale=f16",
+		"int4":                        "int4:group=128,scale=f16",
+		"int8:group=row":              "int8:group=row,scale=f16",
+		"int4:group=64,scale=f32":     "int4:group=64,scale=f32",
 	} {
 		q, err := framework.Quantizers.Open(spec)
 		if err != nil {
@@ -27,7 +32,7 @@ func TestSpecsParseBack(t *testing.T) {
 			t.Errorf("%s opens as %v, %v", q.Spec(), again, err)
 		}
 	}
-	for _, spec := range []string{"ternary:group=0", "ternary:group=many", "ternary:scale=f8", "ternary:bits=2", "ternary:group"} {
+	for _, spec := range []string{"ternary:group=0", "ternary:group=many", "ternary:scale=f8", "ternary:bits=2", "ternary:group", "binary:group=-1", "int4:scale=f64", "int4:bits=4"} {
 		if _, err := framework.Quantizers.Open(spec); err == nil {
 			t.Errorf("%s is accepted", spec)
 		}

@@ -7,28 +7,34 @@ import (
 )
 
 // kernels returns the vector kernels for a pool of so many workers.
-func kernels(workers int) host.Table {
+func kernels(workers int) host.Table { return parallel{workers, lossBlock}.kernels() }
+
+func (k parallel) kernels() host.Table {
 	t := host.Table{}
 	addElementwise(t)
 	addReductions(t)
 	addRows(t)
 	addStreams(t)
-	k := parallel{workers}
+	addLosses(t)
 	t.Add("matmul", k.matMul())
+	t.Add("matmul", k.halfMatMul())
 	t.Add("attention", k.attention())
 	t.Add("attention.vjp", k.attentionVJP())
-	t.Add("codebookmatmul", k.ternary(1))
-	t.Add("bitlinear", k.ternary(2))
+	addProducts(t, anyLevels, ternary)
 	t.Add("bitlinear.vjp", k.bitLinearVJP())
+	k.addHeadLosses(t)
+	t.Add("encode", encodeSpaced())
 	t.Add("encode", encodeTernary())
 	return t
 }
 
-// parallel builds the kernels whose working memory grows with the workers.
-type parallel struct{ workers int }
+// parallel builds the kernels whose working memory grows with the workers, or
+// is bounded by a block of so many floats of logits.
+type parallel struct{ workers, block int }
 
-// pieceCost is about how many element operations are worth handing out.
-const pieceCost = 1 << 15
+// pieceCost is about how many element operations are worth handing out: one or
+// two microseconds, several times what a worker that is awake takes to notice.
+const pieceCost = 1 << 12
 
 // loop is work on items that cost so many element operations each.
 func loop(items, cost int, do func(lo, hi int)) host.Loop {

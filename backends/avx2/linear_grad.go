@@ -21,6 +21,16 @@ func codesOf(n *graph.Node, codes int) simd.Codes {
 	return c
 }
 
+// hasPanels reports whether the weight whose codes are operand `codes` of n is
+// one that simd.Codes describes, multiplied by int8 activations.
+func hasPanels(n *graph.Node, codes int) bool {
+	switch n.In[codes].Type().DType {
+	case tensor.U1, tensor.U2, tensor.U4, tensor.I8:
+		return n.Attr.(graph.LinearAttr).ActBits == 8
+	}
+	return false
+}
+
 // bitLinearVJP is dX = dY W^ and dW = dY^T x^, with W^ and x^ as the forward
 // pass used them. The scales are constants. W^ is made from the codes block by
 // block: it never stands in memory.
@@ -30,14 +40,7 @@ func (k parallel) bitLinearVJP() host.Kernel {
 		return simd.Gemm{M: N, N: K, K: M, Source: codes.Panels, Workers: k.workers}, simd.Gemm{M: M, N: K, K: N, TransA: true, Workers: k.workers}
 	}
 	return host.Kernel{
-		Supports: func(n *graph.Node) bool {
-			a := n.Attr.(graph.LinearAttr)
-			switch n.In[2].Type().DType {
-			case tensor.U1, tensor.U2, tensor.U4:
-				return a.ActBits == 8
-			}
-			return false
-		},
+		Supports: func(n *graph.Node) bool { return hasPanels(n, 2) },
 		Scratch: func(n *graph.Node) int {
 			codes := codesOf(n, 2)
 			dx, dw := shapes(n, &codes)

@@ -34,6 +34,7 @@ func (k parallel) matMul() host.Kernel {
 	plan := func(n *graph.Node) simd.Gemm {
 		g := k.gemmOf(n)
 		g.Packed = len(n.In[0].Shape()) == 2
+		g.Symmetric = symmetric(graph.Value{N: n})
 		return g
 	}
 	return host.Kernel{
@@ -70,6 +71,17 @@ func (k parallel) matMul() host.Kernel {
 			return all
 		},
 	}
+}
+
+// symmetric reports whether v is a product of a matrix with its own transpose,
+// or with itself where it is such a product: the Gram matrices of Muon.
+func symmetric(v graph.Value) bool {
+	n := v.N
+	if n.Op.Name != "matmul" || n.In[0] != n.In[1] || len(n.In[0].Shape()) != 2 {
+		return false
+	}
+	a := n.Attr.(graph.MatMulAttr)
+	return a.TransX != a.TransY || symmetric(n.In[0])
 }
 
 // packB packs the right operand of g, panel by panel.

@@ -22,7 +22,9 @@ func Supported() bool {
 }
 
 // Open returns the backend. The option threads is the number of workers, 0
-// (the default) for as many as Go has processors.
+// (the default) for as many as Go has processors. The option ternary names the
+// kernel of ternary weights: maddubs (the default) multiplies, pshufb looks
+// products up in tables; both give the same bits.
 func Open(o framework.Options) (framework.Backend, error) {
 	threads, err := o.Int("threads", 0)
 	if err != nil {
@@ -30,6 +32,10 @@ func Open(o framework.Options) (framework.Backend, error) {
 	}
 	if threads < 0 || threads > maxThreads {
 		return nil, errors.WithHintf(errors.Wrapf(framework.ErrOption, "threads=%d", threads), "give 0 to %d", maxThreads)
+	}
+	kernel, err := o.Choice("ternary", "maddubs", "pshufb")
+	if err != nil {
+		return nil, err
 	}
 	if !Supported() {
 		err := errors.Wrapf(framework.ErrUnsupported, "processor %q (%s)", cpuid.CPU.BrandName, runtime.GOARCH)
@@ -39,6 +45,9 @@ func Open(o framework.Options) (framework.Backend, error) {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	native := kernels(threads)
+	if kernel == "pshufb" {
+		addProducts(native, shuffled)
+	}
 	return host.New("avx2", scalar.Kernels[float32]().With(native), host.Config{
 		Threads: threads, Device: cpuid.CPU.BrandName, Native: native,
 	}), nil

@@ -1,9 +1,11 @@
 package avx2
 
 import (
-	"fmt"
 	"math"
 	"slices"
+	"sync"
+	"unsafe"
+	"weak"
 
 	"github.com/ternlm/tern/backends/avx2/internal/simd"
 	"github.com/ternlm/tern/backends/internal/host"
@@ -15,8 +17,6 @@ func addRows(t host.Table) {
 	t.Add("rmsnorm", rmsNorm())
 	t.Add("rmsnorm.vjp", rmsNormVJP())
 	t.Add("softmax", softmax())
-	t.Add("crossentropy", crossEntropy())
-	t.Add("crossentropy.vjp", crossEntropyVJP())
 	t.Add("int8", int8Rows())
 	t.Add("rope", rope(0, simd.RoPERow))
 	t.Add("rope.vjp", rope(2, simd.RoPEInverseRow))
@@ -91,53 +91,6 @@ func softmax() host.Kernel {
 	}}
 }
 
-// checkTargets fails the run when a target is outside the vocabulary.
-func checkTargets(c *host.Call, targets []int32, vocab int) host.Loop {
-	return host.Loop{Items: 1, Do: func(_, _ int) {
-		for i, t := range targets {
-			if int(t) >= vocab {
-				c.Fail(fmt.Errorf("target %d (row %d) is out of range, wants less than %d", t, i, vocab))
-				return
-			}
-		}
-	}}
-}
-
-func crossEntropy() host.Kernel {
-	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
-		x, targets, z := c.In[0].F32(), c.In[1].I32(), c.Out[0].F32()
-		n, v := rows(c.Node)
-		return []host.Loop{checkTargets(c, targets, v), loop(n, 5*v, func(lo, hi int) {
-			for i := lo; i < hi; i++ {
-				t := int(targets[i])
-				if t < 0 || t >= v {
-					z[i] = 0
-					continue
-				}
-				row := x[i*v : (i+1)*v]
-				z[i] = simd.LogSumExpRow(row) - row[t]
-			}
-		})}
-	}}
-}
-
-func crossEntropyVJP() host.Kernel {
-	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
-		x, targets, g, dx := c.In[0].F32(), c.In[1].I32(), c.In[2].F32(), c.Out[0].F32()
-		n, v := rows(c.Node)
-		return []host.Loop{checkTargets(c, targets, v), loop(n, 10*v, func(lo, hi int) {
-			for i := lo; i < hi; i++ {
-				row, to, t := x[i*v:(i+1)*v], dx[i*v:(i+1)*v], int(targets[i])
-				if t < 0 || t >= v {
-					clear(to)
-					continue
-				}
-				simd.CrossEntropyGradRow(to, row, simd.LogSumExpRow(row), t, g[i])
-			}
-		})}
-	}}
-}
-
 func int8Rows() host.Kernel {
 	return host.Kernel{Supports: wide, Bind: func(c *host.Call) []host.Loop {
 		x, z := c.In[0].F32(), c.Out[0].F32()
@@ -160,13 +113,15 @@ type angles struct {
 	valid    bool
 }
 
-// rope rotates operand `of`.
+// rope rotates operand `of`. Nodes bound one after another to the same positions
+// share a table: those of one run, which do not overlap.
 func rope(of int, rotate func(dst, x, cos, sin []float32)) host.Kernel {
+	var last shared
 	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
 		x, pos, z := c.In[of].F32(), c.In[1].I32(), c.Out[0].F32()
 		s := c.Out[0].Shape
 		T, H, D := s[1], s[2], s[3]
-		a := newAngles(len(pos), T, D, c.Node.Attr.(graph.RoPEAttr).Theta)
+		a := last.angles(pos, T, D, c.Node.Attr.(graph.RoPEAttr).Theta)
 		return []host.Loop{
 			{Items: 1, Do: func(_, _ int) { a.fill(pos) }},
 			loop(s[0]*T, 2*H*D, func(lo, hi int) {
@@ -179,6 +134,26 @@ func rope(of int, rotate func(dst, x, cos, sin []float32)) host.Kernel {
 			}),
 		}
 	}}
+}
+
+// shared is the table that was asked for last, and what for.
+type shared struct {
+	mu    sync.Mutex
+	table *angles
+	pos   weak.Pointer[int32] // does not keep the memory of a whole run
+	T, D  int
+	theta float64
+}
+
+// angles returns the table for positions that lie where pos does.
+func (s *shared) angles(pos []int32, T, D int, theta float64) *angles {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := weak.Make(unsafe.SliceData(pos))
+	if s.table == nil || s.pos != at || len(s.table.pos) != len(pos) || s.T != T || s.D != D || s.theta != theta {
+		s.table, s.pos, s.T, s.D, s.theta = newAngles(len(pos), T, D, theta), at, T, D, theta
+	}
+	return s.table
 }
 
 func newAngles(B, T, D int, theta float64) *angles {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/ternlm/tern/backends/internal/host"
 	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
 )
 
 // attend is what attention and its pullback share: queries [B,T,H,D] over keys
@@ -77,13 +78,17 @@ func store[F Float](z []F, x []float64) {
 	}
 }
 
+// ofFloats reports whether the keys of n are f32; attention over f16 ones runs
+// as its expansion.
+func ofFloats(n *graph.Node) bool { return n.In[1].Type().DType == tensor.F32 }
+
 // attention has one item a batch and query head.
 func attention[F Float]() host.Kernel {
 	scratch := func(n *graph.Node) int {
 		q, k := n.In[0].Shape(), n.In[1].Shape()
 		return room[float64](q[0]*q[2]*k[1]) + room[float64](q[0]*q[2]*q[3])
 	}
-	return host.Kernel{Scratch: scratch, Bind: func(c *host.Call) []host.Loop {
+	return host.Kernel{Supports: ofFloats, Scratch: scratch, Bind: func(c *host.Call) []host.Loop {
 		a, z, mem := newAttend[F](c), view[F](c.Out[0]), c.Scratch
 		scores, sums := take[float64](&mem, a.B*a.H*a.S), take[float64](&mem, a.B*a.H*a.D)
 		return []host.Loop{a.check(c), loop(a.B*a.H, a.T*a.S*a.D, func(lo, hi int) {
@@ -113,7 +118,7 @@ func attentionVJP[F Float]() host.Kernel {
 		k := n.In[1].Shape()
 		return 2*room[float64](k[0]*k[2]*k[1]) + 2*room[float64](k.Numel()) + room[float64](k[0]*k[2]*k[3])
 	}
-	return host.Kernel{Scratch: scratch, Bind: func(c *host.Call) []host.Loop {
+	return host.Kernel{Supports: ofFloats, Scratch: scratch, Bind: func(c *host.Call) []host.Loop {
 		a, g := newAttend[F](c), view[F](c.In[4])
 		w := &attendVJP[F]{attend: a, g: g, dq: view[F](c.Out[0]), dk: view[F](c.Out[1]), dv: view[F](c.Out[2])}
 		mem := c.Scratch

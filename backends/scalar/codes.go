@@ -16,6 +16,9 @@ func addCodes[F Float](t host.Table) {
 // encode packs the code of the nearest level, the first of equally near ones.
 func encode[F Float]() host.Kernel {
 	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
+		if c.Out[0].DType == tensor.I8 {
+			return []host.Loop{encodeBytes(c.Out[0].I8(), view[F](c.In[0]))}
+		}
 		x, z, levels := view[F](c.In[0]), c.Out[0].Data, c.Node.Attr.(graph.CodeAttr).Levels
 		n, width := rows(c.In[0].Shape)
 		perByte := c.Out[0].DType.Block()
@@ -30,6 +33,18 @@ func encode[F Float]() host.Kernel {
 			}
 		})}
 	}}
+}
+
+// encodeBytes rounds to the nearest of -127 to 127, the lower of equally near ones; NaN gives -127.
+func encodeBytes[F Float](z []int8, x []F) host.Loop {
+	return loop(len(z), 4, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			z[i] = -127
+			if v := float64(x[i]); v > -127 {
+				z[i] = int8(min(127, math.Ceil(v-0.5)))
+			}
+		}
+	})
 }
 
 func nearest(v float64, levels []int8) byte {
@@ -53,6 +68,15 @@ func codeBook[E Float | int8](levels []int8) (book [16]E) {
 
 // unpack sets dst to the levels of a row of codes.
 func unpack[E Float | int8](dst []E, codes []byte, perByte int, book *[16]E) {
+	if perByte == 1 { // int8, without a book; -128 is no level
+		for i := range dst {
+			dst[i] = E(max(int8(codes[i]), -127))
+			if codes[i] == 0x80 {
+				dst[i] = 0
+			}
+		}
+		return
+	}
 	bits := 8 / perByte
 	mask := byte(1<<bits - 1)
 	for i := range dst {

@@ -13,7 +13,7 @@ import (
 type Pool struct {
 	workers int
 	mu      sync.Mutex // held while a loop runs on the workers
-	loop    Loop       // written while the gate is shut and nobody is inside
+	loop    Loop       // written while the gate is shut and nobody is inside, its Grain as split gives it
 	next    atomic.Int64
 	gate    atomic.Int64 // open, plus the number of workers inside
 	turn    atomic.Uint64
@@ -27,9 +27,10 @@ type Pool struct {
 const (
 	// open is the bit of the gate that lets workers in.
 	open = 1 << 32
-	// spins is how often a worker looks for work before it sleeps: about 50
-	// microseconds, longer than the serial gaps within a step.
-	spins = 1 << 16
+	// spins is how often a worker looks for work before it sleeps: some 400
+	// microseconds, longer than the serial gaps within a step and than what a
+	// program does between two tokens.
+	spins = 1 << 19
 )
 
 // NewPool starts workers-1 goroutines; 0 means GOMAXPROCS.
@@ -111,6 +112,16 @@ func (p *Pool) share() {
 	}
 }
 
+// split is the number of items to hand out together: about as many as the
+// loop asks for, but so that the workers get equal shares of a short loop.
+func (p *Pool) split(l Loop) int {
+	pieces := (l.Items + l.Grain - 1) / l.Grain
+	if pieces < 4*p.workers {
+		pieces = (pieces + p.workers - 1) / p.workers * p.workers
+	}
+	return (l.Items + pieces - 1) / pieces
+}
+
 // Run executes l and returns when every item is done. A loop of one piece, or
 // one that finds the workers busy, runs on the caller.
 func (p *Pool) Run(l Loop) {
@@ -121,6 +132,7 @@ func (p *Pool) Run(l Loop) {
 		return
 	}
 	defer p.mu.Unlock()
+	l.Grain = p.split(l)
 	p.loop = l
 	p.next.Store(0)
 	p.gate.Store(open)

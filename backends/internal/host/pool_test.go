@@ -119,3 +119,20 @@ func BenchmarkEmptyLoop(b *testing.B) {
 		})
 	}
 }
+
+func TestShortLoopsAreSharedEqually(t *testing.T) {
+	p := NewPool(2)
+	defer p.Close()
+	for _, c := range []struct{ items, grain, want int }{
+		{48, 21, 12},     // three pieces would leave one worker with two
+		{12, 6, 6},       // one each
+		{3, 2, 2},        // as equal as they can be
+		{5, 1, 1},        // no more pieces than items
+		{1000, 100, 100}, // enough pieces to even out by themselves
+		{1001, 100, 91},
+	} {
+		if got := p.split(Loop{Items: c.items, Grain: c.grain}); got != c.want {
+			t.Errorf("%d items by %d: pieces of %d, want %d", c.items, c.grain, got, c.want)
+		}
+	}
+}

@@ -37,7 +37,7 @@ type store struct {
 	layouts map[string]*derived
 	bound   map[*executable]bool // executables that hold memory for s
 	closed  atomic.Bool
-	work    []byte               // of the values of a run: one graph at a time runs on s
+	work    []byte // of the values of a run: one graph at a time runs on s
 	// shape counts changes of which entry a name means; a bound run whose
 	// count is older binds again.
 	shape atomic.Uint64

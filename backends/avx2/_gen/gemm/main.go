@@ -25,6 +25,9 @@ func main() {
 	Generate()
 }
 
+// panelLines is how many cache lines of the next panel a tile fetches: a panel has 384 at most, a strip 32 tiles.
+const panelLines = 14
+
 // byteStride loads an element count and turns it into bytes.
 func byteStride(name string) GPVirtual {
 	r := GP64()
@@ -57,12 +60,12 @@ func kernel(rows, panels int) {
 		ldp = ", ldp"
 		doc = fmt.Sprintf("%s computes %d rows of %d packed panels of 16 columns, ldp elements apart", name, rows, panels)
 	}
-	tiles := ""
+	tiles := " int"
 	if rows == 6 {
-		tiles = ", tiles, ts"
+		tiles = ", tiles, ts int, next []float32"
 		doc = fmt.Sprintf("%s computes tiles times 6 rows, those of a ts elements apart, of one packed panel of 16 columns", name)
 	}
-	TEXT(name, NOSPLIT, fmt.Sprintf("func(c []float32, ldc int, a []float32, rs, cs int, b []float32%s, k%s int, first bool)", ldp, tiles))
+	TEXT(name, NOSPLIT, fmt.Sprintf("func(c []float32, ldc int, a []float32, rs, cs int, b []float32%s, k%s, first bool)", ldp, tiles))
 	Doc(doc+":",
 		"c[i*ldc+j] = fma(a[i*rs+l*cs], b[16*l+j], c[i*ldc+j]) for l = 0..k-1, starting from 0 if first.",
 		"It is gemmTileRef with rows written out.")
@@ -122,7 +125,21 @@ func kernelTile(g kernelRegs, rows, panels int) {
 }
 
 // prefetchNextTile fetches the next six rows of c: a pass that resumes would wait for them with nothing else to do.
+//
+// It also fetches a part of the next panel of b, which would otherwise come all at once.
 func prefetchNextTile(g kernelRegs, c3 Register) {
+	next, err := Param("next").Base().Resolve()
+	if err != nil {
+		panic(err)
+	}
+	p := GP64()
+	MOVQ(next.Addr, p)
+	for i := range panelLines {
+		PREFETCHT1(Mem{Base: p, Disp: 64 * i})
+	}
+	ADDQ(U32(64*panelLines), p)
+	MOVQ(p, next.Addr)
+
 	n0, n3 := GP64(), GP64()
 	LEAQ(Mem{Base: c3, Index: g.ldc, Scale: 2}, n0)
 	ADDQ(g.ldc, n0)

@@ -30,7 +30,6 @@ func main() {
 		tokens(3, 1, long)
 		tokens(4, 1, long)
 	}
-	dequant()
 	peak()
 	b.Generate()
 }

@@ -13,7 +13,8 @@ import (
 // lanes given by the column, an output is one chain over ascending columns, divided by the sum at the end.
 type Attention struct {
 	B, T, S, H, KV, D int
-	Workers           int // how many goroutines may run a phase at once; 0 counts as 1
+	Half              bool // k and v are f16
+	Workers           int  // how many goroutines may run a phase at once; 0 counts as 1
 }
 
 const (
@@ -42,8 +43,8 @@ func (a *Attention) queries() int {
 
 func (a *Attention) rows() int { return a.queries() * a.group() }
 
-// layout is the scratch memory of one running item.
-type attnLayout struct{ q, keys, scores, values, out, inv, end int }
+// layout is the scratch memory of one running item; wide holds f16 rows as f32.
+type attnLayout struct{ q, keys, scores, values, out, inv, wide, end int }
 
 func (a *Attention) layout() (l attnLayout) {
 	rows := roundUp(a.rows(), panelCols)
@@ -52,41 +53,57 @@ func (a *Attention) layout() (l attnLayout) {
 	l.values = l.scores + rows*a.ld()
 	l.out = l.values + min(attnKeys, roundUp(a.S, panelCols))*a.padD()
 	l.inv = l.out + rows*a.padD()
-	l.end = roundUp(l.inv+rows, panelCols)
+	l.wide = roundUp(l.inv+rows, panelCols)
+	l.end = l.wide
+	if a.Half {
+		l.end += roundUp(max(attnKeys, panelCols)*a.D, panelCols)
+	}
 	return l
 }
 
 // ScratchBytes is the size of the scratch memory that Phases needs.
-func (a *Attention) ScratchBytes() int { return 4 * a.layout().end * a.workers() }
+func (a *Attention) ScratchBytes() int { return 4 * a.slotLen() * a.workers() }
 
-func (a *Attention) check(q, k, v []float32, pos []int32, out []float32) {
+// slotLen is the number of floats that one running item of Phases needs.
+func (a *Attention) slotLen() int {
+	if a.few() {
+		return a.fewSlot()
+	}
+	return a.layout().end
+}
+
+func (a *Attention) check(q []float32, k, v Rows, pos []int32, out []float32) {
 	if a.KV < 1 || a.H%a.KV != 0 {
 		panic(fmt.Sprintf("simd: attention: %d heads over %d key heads", a.H, a.KV))
 	}
 	nq, nk := a.B*a.T*a.H*a.D, a.B*a.S*a.KV*a.D
-	if len(q) < nq || len(out) < nq || len(k) < nk || len(v) < nk || len(pos) < a.B {
+	if len(q) < nq || len(out) < nq || k.Len() < nk || v.Len() < nk || len(pos) < a.B {
 		panic(fmt.Sprintf("simd: attention %+v: operand too short: q %d, k %d, v %d, pos %d, out %d",
-			*a, len(q), len(k), len(v), len(pos), len(out)))
+			*a, len(q), k.Len(), v.Len(), len(pos), len(out)))
 	}
 }
 
 // Phases binds the forward pass to its operands and to scratch of at least ScratchBytes, aligned to 4 bytes; pos is read
 // at run time. Nothing is allocated after this call. It panics if an operand is too short.
-func (a *Attention) Phases(q, k, v []float32, pos []int32, out []float32, scratch []byte) []Phase {
+func (a *Attention) Phases(q []float32, k, v Rows, pos []int32, out []float32, scratch []byte) []Phase {
 	a.check(q, k, v, pos, out)
 	if len(scratch) < a.ScratchBytes() {
 		panic(fmt.Sprintf("simd: attention: %d bytes of scratch, need %d", len(scratch), a.ScratchBytes()))
 	}
 	r := newAttnRun(a, q, k, v, pos)
 	r.out, r.l = out, a.layout()
-	r.slots.init(a.workers(), r.l.end, floats(scratch))
+	r.slots.init(a.workers(), a.slotLen(), floats(scratch))
+	if a.few() {
+		return []Phase{{Items: a.B * a.KV, Grain: a.fewHeads(), Do: r.forwardFew}}
+	}
 	return []Phase{{Items: a.B * a.KV * ceilDiv(a.T, r.queries), Grain: 1, Do: r.forward}}
 }
 
 // attnRun is a plan bound to its operands.
 type attnRun struct {
 	a                        Attention
-	q, k, v, out             []float32
+	q, out                   []float32
+	k, v                     Rows
 	pos                      []int32
 	l                        attnLayout
 	group, queries, padD, ld int
@@ -96,7 +113,7 @@ type attnRun struct {
 	dout, dq, dk, dv         []float32
 }
 
-func newAttnRun(a *Attention, q, k, v []float32, pos []int32) *attnRun {
+func newAttnRun(a *Attention, q []float32, k, v Rows, pos []int32) *attnRun {
 	return &attnRun{
 		a: *a, q: q, k: k, v: v, pos: pos,
 		group: a.group(), queries: a.queries(), padD: a.padD(), ld: a.ld(),
@@ -141,7 +158,8 @@ func (r *attnRun) forward(lo, hi int) {
 
 func (r *attnRun) forwardTile(t attnTile, area []float32) {
 	q, keys, scores := area[r.l.q:r.l.keys], area[r.l.keys:r.l.scores], area[r.l.scores:r.l.values]
-	values, out, inv := area[r.l.values:r.l.out], area[r.l.out:r.l.inv], area[r.l.inv:r.l.end]
+	values, out, inv := area[r.l.values:r.l.out], area[r.l.out:r.l.inv], area[r.l.inv:r.l.wide]
+	wide := area[r.l.wide:r.l.end]
 	r.gather(q, r.q, t)
 	columns := r.seen(t.b, t.t0+t.queries-1)
 	panels := 1
@@ -152,14 +170,16 @@ func (r *attnRun) forwardTile(t attnTile, area []float32) {
 		n := min(panels, ceilDiv(columns-j, panelCols))
 		for p := range n {
 			c := j + p*panelCols
-			packRows(keys[p*panelCols*r.a.D:], r.k[r.key(t.b, t.kv, c):], r.a.KV*r.a.D, r.a.D, min(panelCols, columns-c))
+			count := min(panelCols, columns-c)
+			rows, ld := r.k.widen(wide, r.key(t.b, t.kv, c), r.a.KV*r.a.D, count, r.a.D)
+			packRows(keys[p*panelCols*r.a.D:], rows, ld, r.a.D, count)
 		}
 		r.scoreTile(scores, q, keys, t, j, n)
 	}
 	for row := range t.rows {
 		inv[row] = r.softmax(scores[row*r.ld:], t, row)
 	}
-	r.weigh(out, scores, values, t, columns)
+	r.weigh(out, scores, values, wide, t, columns)
 	for row := range t.rows {
 		attnScale(r.out[r.at(t, row):], out[row*r.padD:], r.a.D, inv[row])
 	}
@@ -201,13 +221,14 @@ func (r *attnRun) softmax(x []float32, t attnTile, row int) float32 {
 }
 
 // weigh adds up the values, a run of columns at a time: out [rows, padD].
-func (r *attnRun) weigh(out, p, values []float32, t attnTile, columns int) {
+func (r *attnRun) weigh(out, p, values, wide []float32, t attnTile, columns int) {
 	if columns == 0 {
 		clear(out[:t.rows*r.padD])
 	}
 	for j := 0; j < columns; j += attnKeys {
 		n := min(attnKeys, columns-j)
-		packWide(values, r.v[r.key(t.b, t.kv, j):], r.a.KV*r.a.D, n, r.a.D)
+		rows, ld := r.v.widen(wide, r.key(t.b, t.kv, j), r.a.KV*r.a.D, n, r.a.D)
+		packWide(values, rows, ld, n, r.a.D)
 		r.weighRun(out, p, values, t, j, n, n*panelCols)
 	}
 }

@@ -32,12 +32,12 @@ func (a *Attention) GradScratchBytes() int { return 4 * a.gradLayout().end * a.w
 // and makes the probabilities again from q and k. An item is one key head of one batch: its query heads and tiles are
 // gone through in order, so a gradient's bits do not depend on the split. dk and dv are 0 in columns that nobody sees.
 func (a *Attention) GradPhases(q, k, v []float32, pos []int32, dout, dq, dk, dv []float32, scratch []byte) []Phase {
-	a.check(q, k, v, pos, dout)
-	a.check(dq, dk, dv, pos, dout)
+	a.check(q, Rows{F32: k}, Rows{F32: v}, pos, dout)
+	a.check(dq, Rows{F32: dk}, Rows{F32: dv}, pos, dout)
 	if len(scratch) < a.GradScratchBytes() {
 		panic(fmt.Sprintf("simd: attention: %d bytes of scratch, need %d", len(scratch), a.GradScratchBytes()))
 	}
-	r := newAttnRun(a, q, k, v, pos)
+	r := newAttnRun(a, q, Rows{F32: k}, Rows{F32: v}, pos)
 	r.dout, r.dq, r.dk, r.dv, r.gl = dout, dq, dk, dv, a.gradLayout()
 	r.slots.init(a.workers(), r.gl.end, floats(scratch))
 	return []Phase{{Items: a.B * a.KV, Grain: 1, Do: r.backward}}
@@ -62,12 +62,12 @@ func (r *attnRun) backwardHead(b, kv int, area []float32) {
 	clear(dk)
 	clear(dv)
 	if columns > 0 {
-		packWide(area[g.keys:], r.k[r.key(b, kv, 0):], ld, columns, d)
+		packWide(area[g.keys:], r.k.F32[r.key(b, kv, 0):], ld, columns, d)
 	}
 	for j := 0; j < columns; j += panelCols {
 		n := min(panelCols, columns-j)
-		packRows(area[g.keysT+j*d:], r.k[r.key(b, kv, j):], ld, d, n)
-		packRows(area[g.valuesT+j*d:], r.v[r.key(b, kv, j):], ld, d, n)
+		packRows(area[g.keysT+j*d:], r.k.F32[r.key(b, kv, j):], ld, d, n)
+		packRows(area[g.valuesT+j*d:], r.v.F32[r.key(b, kv, j):], ld, d, n)
 	}
 	for t0 := 0; t0 < r.a.T; t0 += r.queries {
 		t := attnTile{b: b, kv: kv, t0: t0, queries: min(r.queries, r.a.T-t0)}

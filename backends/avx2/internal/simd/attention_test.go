@@ -82,7 +82,7 @@ func runAttention(r *rand.Rand, a Attention, o attnOperands, out []float32) {
 	for i := range scratch {
 		scratch[i] = 0x7f
 	}
-	runPhases(r, a.Phases(o.q, o.k, o.v, o.pos, out, scratch))
+	runPhases(r, a.Phases(o.q, Rows{F32: o.k}, Rows{F32: o.v}, o.pos, out, scratch))
 }
 
 func runAttentionGrad(r *rand.Rand, a Attention, o attnOperands, dq, dk, dv []float32) {
@@ -308,7 +308,7 @@ func TestAttentionRunsWithoutAllocating(t *testing.T) {
 	a := Attention{B: 1, T: 20, S: 20, H: 2, KV: 1, D: 12, Workers: 2}
 	o := newAttnOperands(rand.New(rand.NewPCG(6, 6)), a, 0)
 	buf := func() []float32 { return make([]float32, len(o.q)) }
-	phases := a.Phases(o.q, o.k, o.v, o.pos, buf(), make([]byte, a.ScratchBytes()))
+	phases := a.Phases(o.q, Rows{F32: o.k}, Rows{F32: o.v}, o.pos, buf(), make([]byte, a.ScratchBytes()))
 	phases = append(phases, a.GradPhases(o.q, o.k, o.v, o.pos, o.dout, buf(), buf(), buf(), make([]byte, a.GradScratchBytes()))...)
 	n := testing.AllocsPerRun(10, func() {
 		for _, p := range phases {

@@ -59,14 +59,17 @@ func TestPanelsAreThoseOfTheDequantizedWeight(t *testing.T) {
 		randCodes(r, 7, 72, 24, 4, int4, false),
 		randCodes(r, 3, 5, 5, 4, int4, false),
 		randCodes(r, 4, 32, 16, 2, []int8{-3, 1, 2, 9}, false),
+		randCodes(r, 6, 40, 20, 8, nil, false),
 	} {
 		t.Run(fmt.Sprintf("%dx%d group %d, %d bits", c.M, c.K, c.Group, c.Bits), func(t *testing.T) {
 			b := make([]float32, c.M*c.K) // the weight as floats
 			for i := range b {
 				row, col := i/c.K, i%c.K
-				bits := c.Codes[row*((c.K*c.Bits+7)/8)+col*c.Bits/8] >> (col * c.Bits % 8) & (1<<c.Bits - 1)
-				var level int8
-				if int(bits) < len(c.Levels) {
+				bits := int(c.Codes[row*((c.K*c.Bits+7)/8)+col*c.Bits/8]>>(col*c.Bits%8)) & (1<<c.Bits - 1)
+				level := int8(0)
+				if c.Bits == 8 {
+					level = int8(c.Codes[i])
+				} else if bits < len(c.Levels) {
 					level = c.Levels[bits]
 				}
 				b[i] = float32(level) * c.Scales[row*c.StrideScales+col/c.Group]
@@ -84,6 +87,26 @@ func TestPanelsAreThoseOfTheDequantizedWeight(t *testing.T) {
 				sameBits(t, fmt.Sprintf("panels %d-%d, steps %d+%d", lo, hi, k0, k), got, want[lo*panelCols*k:hi*panelCols*k])
 			}
 		})
+	}
+}
+
+func TestTernaryPanelsEqualTheirReferenceLoop(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	for range 200 {
+		rows, panels, lds := 1+r.IntN(9), 1+r.IntN(9), r.IntN(3)
+		ldp, ldc := rows*panelCols+r.IntN(5), 4*panels+r.IntN(5)
+		codes := make([]byte, rows*ldc)
+		for i := range codes {
+			codes[i] = byte(r.Uint32())
+		}
+		scales := randFloats(r, 1+(rows-1)*lds, 1)
+		want := make([]float32, (panels-1)*ldp+rows*panelCols)
+		got, check := guarded(t, len(want), 3)
+		clear(got)
+		ternaryPanelsRef(want, ldp, codes, ldc, scales, lds, rows, panels)
+		ternaryPanels(got, ldp, codes, ldc, scales, lds, rows, panels)
+		check()
+		sameBits(t, fmt.Sprintf("%d rows of %d panels", rows, panels), got, want)
 	}
 }
 

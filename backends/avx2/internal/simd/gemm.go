@@ -29,16 +29,23 @@ type PanelSource func(dst []float32, lo, hi, k0, k int)
 // Gemm is the plan of a row-major product C[M,N] = op(A) op(B), where op transposes if TransA or TransB says so: A is
 // [M,K] or [K,M], B is [K,N] or [N,K].
 //
-// Element C[i,j] is one chain of fused multiply-adds over ascending k from zero. Its bits depend on row i of op(A) and
-// column j of op(B) only: not on M, N, the tile it falls into, nor on how the work is split.
+// Element C[i,j] is one chain of fused multiply-adds over ascending k from zero (or, see Accumulate, from what it holds).
+// Its bits depend on row i of op(A) and column j of op(B) only: not on M, N, the tile it falls into, nor on how the work
+// is split.
 type Gemm struct {
 	M, N, K        int
 	TransA, TransB bool
 	Packed         bool // b was packed by PackB; TransB is then of no importance
 	Workers        int  // how many goroutines may run a phase at once; 0 counts as 1
+	// Symmetric says that C is symmetric: M = N, and op(B) is op(A) transposed, bit for bit. Only what lies on and under the
+	// diagonal is then computed; the rest is copied, which gives the same bits.
+	Symmetric bool
 	// Source, if set, makes the panels of op(B) as they are needed, block by block: b is then nil. So a weight that is
 	// stored as codes never stands in memory as floats.
 	Source PanelSource
+	// Accumulate continues the chains that C holds: products over successive runs of k, the first of which does not
+	// accumulate, give the bits of one product over all of k.
+	Accumulate bool
 }
 
 // ScratchBytes is the size of the scratch memory that Phases needs.
@@ -149,6 +156,9 @@ func (g *Gemm) Phases(a, b, c []float32, scratch []byte) []Phase {
 	if g.M > 0 && g.N > 0 {
 		phases = append(phases, Phase{Items: ceilDiv(ceilDiv(g.M, r.rows), r.rowBlocks) * r.colBlocks, Grain: 1, Do: r.do})
 	}
+	if g.Symmetric {
+		phases = append(phases, Phase{Items: ceilDiv(g.N, mirrorRows), Grain: 1, Do: r.mirror})
+	}
 	return phases
 }
 
@@ -175,6 +185,12 @@ func (r *gemmRun) item(row, col int, area []float32) {
 	g := &r.plan
 	first, p := row*r.rowBlocks*r.rows, col*r.panels
 	last, cols := min(first+r.rowBlocks*r.rows, g.M), min(r.panels*panelCols, g.N-p*panelCols)
+	if g.Symmetric { // as far as the diagonal
+		cols = min(cols, roundUp(max(last-p*panelCols, 0), panelCols))
+	}
+	if cols == 0 {
+		return
+	}
 	panels, area := r.cutArea(area)
 	for k0 := 0; k0 == 0 || k0 < g.K; k0 += max(r.kc, 1) { // K 0 is one empty pass
 		k := min(r.kc, g.K-k0)
@@ -186,7 +202,7 @@ func (r *gemmRun) item(row, col int, area []float32) {
 			b = r.b[p*panelCols*g.K+k0*panelCols:]
 		}
 		for i := first; i < last; i += r.rows {
-			s := strip{rows: min(r.rows, last-i), cols: cols, k: k, ldc: g.N, ldp: ldp, first: k0 == 0}
+			s := strip{rows: min(r.rows, last-i), cols: cols, k: k, ldc: g.N, ldp: ldp, first: k0 == 0 && !g.Accumulate}
 			s.run(r.c[i*g.N+p*panelCols:], r.takeA(&s, area, i, k0), b)
 		}
 	}
@@ -230,3 +246,20 @@ func floats(b []byte) []float32 {
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
 func roundUp(a, b int) int { return ceilDiv(a, b) * b }
+
+// mirrorRows is the side of the squares in which a symmetric product is copied.
+const mirrorRows = 32
+
+// mirror sets what lies above the diagonal in squares lo to hi-1 of each row of squares.
+func (r *gemmRun) mirror(lo, hi int) {
+	n, c := r.plan.N, r.c
+	for i0 := lo * mirrorRows; i0 < min(hi*mirrorRows, n); i0 += mirrorRows {
+		for j0 := i0; j0 < n; j0 += mirrorRows {
+			for i := i0; i < min(i0+mirrorRows, n); i++ {
+				for j := max(j0, i+1); j < min(j0+mirrorRows, n); j++ {
+					c[i*n+j] = c[j*n+i]
+				}
+			}
+		}
+	}
+}

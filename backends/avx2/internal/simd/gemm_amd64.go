@@ -44,7 +44,7 @@ func gemm5x16(c []float32, ldc int, a []float32, rs int, cs int, b []float32, k 
 // It is gemmTileRef with rows written out.
 //
 //go:noescape
-func gemm6x16(c []float32, ldc int, a []float32, rs int, cs int, b []float32, k int, tiles int, ts int, first bool)
+func gemm6x16(c []float32, ldc int, a []float32, rs int, cs int, b []float32, k int, tiles int, ts int, next []float32, first bool)
 
 // gemm1x64 computes 1 rows of 4 packed panels of 16 columns, ldp elements apart:
 // c[i*ldc+j] = fma(a[i*rs+l*cs], b[16*l+j], c[i*ldc+j]) for l = 0..k-1, starting from 0 if first.

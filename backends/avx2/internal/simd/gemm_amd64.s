@@ -616,9 +616,9 @@ done:
 	VZEROUPPER
 	RET
 
-// func gemm6x16(c []float32, ldc int, a []float32, rs int, cs int, b []float32, k int, tiles int, ts int, first bool)
+// func gemm6x16(c []float32, ldc int, a []float32, rs int, cs int, b []float32, k int, tiles int, ts int, next []float32, first bool)
 // Requires: AVX, FMA3, MMX+
-TEXT ·gemm6x16(SB), NOSPLIT, $0-121
+TEXT ·gemm6x16(SB), NOSPLIT, $0-145
 	MOVQ c_base+0(FP), AX
 	MOVQ a_base+32(FP), CX
 	MOVQ b_base+72(FP), DX
@@ -634,7 +634,7 @@ TEXT ·gemm6x16(SB), NOSPLIT, $0-121
 tile:
 	LEAQ   (BX)(BX*2), R10
 	ADDQ   AX, R10
-	CMPB   first+120(FP), $0x00
+	CMPB   first+144(FP), $0x00
 	JEQ    resume
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
@@ -665,6 +665,23 @@ resume:
 	VMOVUPS 32(R10)(BX*2), Y11
 
 start:
+	MOVQ       next_base+120(FP), R11
+	PREFETCHT1 (R11)
+	PREFETCHT1 64(R11)
+	PREFETCHT1 128(R11)
+	PREFETCHT1 192(R11)
+	PREFETCHT1 256(R11)
+	PREFETCHT1 320(R11)
+	PREFETCHT1 384(R11)
+	PREFETCHT1 448(R11)
+	PREFETCHT1 512(R11)
+	PREFETCHT1 576(R11)
+	PREFETCHT1 640(R11)
+	PREFETCHT1 704(R11)
+	PREFETCHT1 768(R11)
+	PREFETCHT1 832(R11)
+	ADDQ       $0x00000380, R11
+	MOVQ       R11, next_base+120(FP)
 	LEAQ       (R10)(BX*2), R11
 	ADDQ       BX, R11
 	LEAQ       (BX)(BX*2), R12

@@ -124,7 +124,7 @@ func benchAttention(b *testing.B, a Attention) {
 	a.Workers = 2
 	o := newAttnOperands(rand.New(rand.NewPCG(1, 1)), a, a.S-a.T)
 	buf := func(n int) []float32 { return make([]float32, n) }
-	forward := a.Phases(o.q, o.k, o.v, o.pos, buf(len(o.q)), make([]byte, a.ScratchBytes()))
+	forward := a.Phases(o.q, Rows{F32: o.k}, Rows{F32: o.v}, o.pos, buf(len(o.q)), make([]byte, a.ScratchBytes()))
 	back := a.GradPhases(o.q, o.k, o.v, o.pos, o.dout, buf(len(o.q)), buf(len(o.k)), buf(len(o.k)), make([]byte, a.GradScratchBytes()))
 	columns := float64(a.T)*float64(a.S-a.T) + float64(a.T)*float64(a.T+1)/2
 	flops := 4 * columns * float64(a.D*a.H*a.B)

@@ -22,7 +22,7 @@ func gemm5x16(c []float32, ldc int, a []float32, rs, cs int, b []float32, k int,
 	gemmTileRef(c, ldc, a, rs, cs, b, k, 5, first)
 }
 
-func gemm6x16(c []float32, ldc int, a []float32, rs, cs int, b []float32, k, tiles, ts int, first bool) {
+func gemm6x16(c []float32, ldc int, a []float32, rs, cs int, b []float32, k, tiles, ts int, _ []float32, first bool) {
 	gemmTilesRef(c, ldc, a, rs, cs, b, k, tiles, ts, first)
 }
 

@@ -26,6 +26,22 @@ func PackB(dst, b []float32, n, k int, trans bool, lo, hi int) {
 	}
 }
 
+// RowPanels is the source of the panels of b, row-major with n columns.
+func RowPanels(b []float32, n int) PanelSource {
+	return func(dst []float32, lo, hi, k0, k int) {
+		if k <= 0 {
+			return
+		}
+		if tail := n % panelCols; tail > 0 && hi*panelCols > n {
+			hi--
+			packCols(dst[(hi-lo)*panelCols*k:(hi-lo+1)*panelCols*k], b[k0*n+hi*panelCols:], n, k, tail)
+		}
+		if lo < hi {
+			packCopy16(dst, k*panelCols, b[k0*n+lo*panelCols:], n, k, hi-lo)
+		}
+	}
+}
+
 // packCols packs cols <= 16 adjacent columns of k rows, ld apart, as one panel.
 func packCols(dst, src []float32, ld, k, cols int) {
 	if cols == panelCols {

@@ -21,7 +21,8 @@ func (s *strip) run(c, a, b []float32) {
 		tiles := s.rows / tileRows
 		rest := s.rows % tileRows
 		for p := range full {
-			gemm6x16(c[p*panelCols:], s.ldc, a, s.rs, s.cs, b[p*s.ldp:], s.k, tiles, s.tile, s.first)
+			next := b[min(p+1, full-1)*s.ldp:]
+			gemm6x16(c[p*panelCols:], s.ldc, a, s.rs, s.cs, b[p*s.ldp:], s.k, tiles, s.tile, next, s.first)
 			if rest > 0 {
 				s.rowsOf(rest, c[tiles*tileRows*s.ldc+p*panelCols:], s.ldc, a[tiles*s.tile:], b[p*s.ldp:])
 			}
@@ -69,7 +70,7 @@ func (s *strip) rowsOf(rows int, c []float32, ldc int, a, b []float32) {
 	case 5:
 		gemm5x16(c, ldc, a, s.rs, s.cs, b, s.k, s.first)
 	default:
-		gemm6x16(c, ldc, a, s.rs, s.cs, b, s.k, 1, 0, s.first)
+		gemm6x16(c, ldc, a, s.rs, s.cs, b, s.k, 1, 0, b, s.first)
 	}
 }
 

@@ -184,7 +184,7 @@ func TestKernelsMatchReference(t *testing.T) {
 				want := append([]float32(nil), got...)
 				if rows == 6 {
 					gemmTilesRef(want, ldc, a, rs, cs, b, k, tiles, ts, first)
-					gemm6x16(got, ldc, a, rs, cs, b, k, tiles, ts, first)
+					gemm6x16(got, ldc, a, rs, cs, b, k, tiles, ts, b, first)
 				} else {
 					gemmTileRef(want, ldc, a, rs, cs, b, k, rows, first)
 					s := strip{k: k, rs: rs, cs: cs, first: first}
@@ -304,6 +304,25 @@ func TestGemmHasWorkForEveryWorker(t *testing.T) {
 		p := g.Phases(make([]float32, g.M*g.K), make([]float32, PackedBLen(g.N, g.K)), make([]float32, g.M*g.N), make([]byte, g.ScratchBytes()))
 		if n := p[len(p)-1].Items; n < 2 {
 			t.Errorf("%v: %d items", shape, n)
+		}
+	}
+}
+
+func TestSymmetricGemmGivesTheBitsOfAnyOther(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 9))
+	for _, n := range []int{1, 5, 16, 31, 97, 200, 411} {
+		for _, k := range []int{1, 33, 500} {
+			for _, transA := range []bool{false, true} {
+				g := Gemm{M: n, N: n, K: k, TransA: transA, TransB: !transA, Workers: 3}
+				a := randFloats(r, n*k, 1)
+				want := make([]float32, n*n)
+				runGemm(r, g, a, a, want)
+				g.Symmetric = true
+				got, check := guarded(t, n*n, 3)
+				runGemm(r, g, a, a, got)
+				check()
+				sameBits(t, fmt.Sprintf("%+v", g), got, want)
+			}
 		}
 	}
 }

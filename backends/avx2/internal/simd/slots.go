@@ -3,8 +3,8 @@ package simd
 // Slots lends pieces of scratch memory to running items; see slots.
 type Slots struct{ slots }
 
-// Init cuts area into n pieces of size floats.
-func (s *Slots) Init(n, size int, area []float32) { s.init(n, size, area) }
+// Init cuts area into n pieces of size floats, of which at most maxSlots are lent.
+func (s *Slots) Init(n, size int, area []float32) { s.init(min(n, maxSlots), size, area) }
 
 // Take waits for a free piece.
 func (s *Slots) Take() (slot int, area []float32) { return s.take() }

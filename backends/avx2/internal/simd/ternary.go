@@ -73,7 +73,7 @@ func (t *Ternary) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 func (t *Ternary) repackRow(dst, codes []byte, scales []float32) {
 	at, step := 0, 0
 	for i := 0; i < len(codes); i += 4 {
-		storeDword(dst[at:], transposeFields(loadDword(codes[i:])))
+		storeDword(dst[at:], transposeFields(presentFields(loadDword(codes[i:]))))
 		at += 64
 		if step++; step == t.steps {
 			group := (i + 4) / 4 * 16
@@ -97,6 +97,9 @@ func (t *Ternary) clearRow(dst []byte) {
 	}
 }
 
+// presentFields makes codes of 3, which no level has, codes of the level 0. The sums' bounds rely on it.
+func presentFields(x uint32) uint32 { return x &^ ((x & (x >> 1) & 0x55555555) << 1) }
+
 // transposeFields turns four bytes of four successive codes into a dword whose byte c has column 4f+c in field f: a 4x4
 // transpose of two-bit fields in two exchanges, and its own inverse.
 func transposeFields(x uint32) uint32 {
@@ -106,20 +109,11 @@ func transposeFields(x uint32) uint32 {
 	return x ^ t ^ t<<12
 }
 
-// DequantRows writes rows lo to hi of the source layout as float32: dst is [hi-lo, K].
-func (t *Ternary) DequantRows(dst []float32, codes []byte, scales []float32, lo, hi int) {
-	for row := lo; row < hi; row++ {
-		for g := range t.groups {
-			at := row*t.K + g*t.Group
-			out := (row-lo)*t.K + g*t.Group
-			dequantVec(dst[out:out+t.Group], codes[at/4:(at+t.Group)/4], scales[row*t.groups+g])
-		}
-	}
-}
-
 // Tokens are quantized activations: Q is [n, StrideQ] of which K columns count, Offsets [n, StrideOffsets], Scales [n].
+// Abs has the magnitudes of Q, laid out alike, for kernels that move signs, and Tables what Shuffle looks up.
 type Tokens struct {
-	Q             []int8
+	Q, Abs        []int8
+	Tables        []byte
 	Offsets       []int32
 	Scales        []float32
 	StrideQ       int

@@ -10,10 +10,10 @@ import (
 // gops reports giga-operations a second (2*M*K*tokens, the activations' quantization included) and the share of the
 // limit, which is measured between the timed pieces. Both are those of the fastest piece of about 0.1 ms: on a busy
 // machine the others measure the neighbors.
-func gops(b *testing.B, x *matrix, n int, run func()) {
+func gops(b *testing.B, m, k, n int, run func()) {
 	b.Helper()
 	const peakIters = 40000
-	ops := 2 * float64(x.t.M) * float64(x.t.K) * float64(n)
+	ops := 2 * float64(m) * float64(k) * float64(n)
 	inner := max(1, int(2e7/ops))
 	best, limit := time.Hour, time.Hour
 	run()
@@ -50,7 +50,7 @@ func benchMatMul(b *testing.B, m, k, group, n int) {
 	rows := random(r, n*k)
 	tok := x.t.Tokens(make([]byte, x.t.TokenBytes(n)), n)
 	y := make([]float32, m*n)
-	gops(b, x, n, func() {
+	gops(b, m, k, n, func() {
 		for i := range n {
 			x.t.Quantize(&tok, i, rows[i*k:(i+1)*k])
 		}
@@ -65,7 +65,7 @@ func BenchmarkTernaryScalarLoop(b *testing.B) {
 		k := x.tokens(r, 1)
 		y := make([]float32, size)
 		b.Run(fmt.Sprintf("%dx%d", size, size), func(b *testing.B) {
-			gops(b, x, 1, func() {
+			gops(b, size, size, 1, func() {
 				for row := range y {
 					codes, scales := x.row(row)
 					y[row] = ternaryRef(codes, scales, 128, k.Q, k.Scales[0])

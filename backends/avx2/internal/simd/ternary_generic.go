@@ -50,10 +50,6 @@ func tokens4Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []in
 	tokenBlocksRef(y, ldY, w, q, ldQ, offsets, ldO, act[:4], rowBlocks, groups, per, steps)
 }
 
-func dequantVec(dst []float32, codes []byte, scale float32) {
-	dequantRef(dst, codes, scale)
-}
-
 // MultiplyAddPeak has no meaning without the assembly: it does as many multiplications and additions one by one.
 func MultiplyAddPeak(iters int) {
 	var acc int32

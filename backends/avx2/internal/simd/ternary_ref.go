@@ -59,9 +59,3 @@ func tokenBlocksRef(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets [
 		}
 	}
 }
-
-func dequantRef(dst []float32, codes []byte, scale float32) {
-	for i := range dst {
-		dst[i] = float32(int(codes[i/4]>>(i%4*2)&3)-1) * scale
-	}
-}

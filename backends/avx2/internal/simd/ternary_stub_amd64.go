@@ -70,11 +70,6 @@ func tokens3Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []in
 //go:noescape
 func tokens4Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
 
-// dequantVec sets dst[i] = float32(code[i]-1) * scale for two-bit codes, low bits first; len(dst) is a multiple of 16.
-//
-//go:noescape
-func dequantVec(dst []float32, codes []byte, scale float32)
-
 // MultiplyAddPeak runs iters rounds of 12 byte multiply-adds in registers, 768 multiplications and additions each, for benchmarks.
 //
 //go:noescape
