@@ -6,10 +6,19 @@ import (
 )
 
 // Cache says that keys and values are kept in the buffers cache.k and cache.v,
-// f32 [B,Rows,KVHeads,D], and that the run's first token is at Pos i32 [B].
+// [B,Rows,KVHeads,D], and that the run's first token is at Pos i32 [B].
 type Cache struct {
-	Rows int
-	Pos  graph.Value
+	Rows  int
+	Pos   graph.Value
+	DType tensor.DType // of the buffers: F16, or F32, which the zero value stands for
+}
+
+// dtype is the type of the buffers.
+func (c *Cache) dtype() tensor.DType {
+	if c.DType == tensor.Invalid {
+		return tensor.F32
+	}
+	return c.DType
 }
 
 // Attention is causal multi-head attention with rotary positions; fewer key
@@ -47,7 +56,7 @@ func (a Attention) Apply(b *graph.Builder, x graph.Value, batch, length int, cac
 // append writes the new rows into the cache and returns all of it.
 func (a Attention) append(b *graph.Builder, c *Cache, name string, rows graph.Value) (all graph.Value) {
 	b.In("cache", func() {
-		buf := b.Buffer(name, tensor.T(tensor.F32, rows.Dim(0), c.Rows, a.KVHeads, a.HeadDim))
+		buf := b.Buffer(name, tensor.T(c.dtype(), rows.Dim(0), c.Rows, a.KVHeads, a.HeadDim))
 		all = b.UpdateAt(buf, rows, c.Pos, 1)
 		b.Update(buf, all)
 	})

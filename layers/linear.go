@@ -21,21 +21,52 @@ type Linear struct {
 // Apply returns x W^T, f32 [N,M], for x [N,K] and the weight called name.
 func (l Linear) Apply(b *graph.Builder, name string, x graph.Value, out int) (y graph.Value) {
 	b.In(name, func() {
-		f := l.Quant.Format()
-		k := x.Dim(1)
-		switch {
-		case !f.Quantized():
-			y = b.MatMul(x, b.Param("weight", graph.NormalInit(InitStd), out, k), false, true)
+		switch w := l.weight(b, out, x.Dim(1)); {
+		case !w.codes.Ok():
+			y = b.MatMul(x, w.latent, false, true)
 		case l.Packed:
-			codes, scales := l.buffers(b, out, k)
-			y = b.CodeBookMatMul(x, codes, scales, f.Linear())
+			y = b.CodeBookMatMul(x, w.codes, w.scales, w.attr)
 		default:
-			codes, scales := l.buffers(b, out, k)
-			w := b.Param("weight", graph.NormalInit(InitStd), out, k)
-			y = b.BitLinear(x, w, codes, scales, f.Linear())
+			y = b.BitLinear(x, w.latent, w.codes, w.scales, w.attr)
 		}
 	})
 	return y
+}
+
+// CrossEntropy returns the cross-entropy of what Apply returns with targets
+// i32 [N]: f32 [N] in nats. The product need not stand in memory.
+func (l Linear) CrossEntropy(b *graph.Builder, name string, x graph.Value, out int, targets graph.Value) (nll graph.Value) {
+	b.In(name, func() {
+		switch w := l.weight(b, out, x.Dim(1)); {
+		case !w.codes.Ok():
+			nll = b.LinearCrossEntropy(x, w.latent, targets)
+		case l.Packed:
+			nll = b.CodeBookCrossEntropy(x, w.codes, w.scales, targets, w.attr)
+		default:
+			nll = b.BitLinearCrossEntropy(x, w.latent, w.codes, w.scales, targets, w.attr)
+		}
+	})
+	return nll
+}
+
+// weight is what a linear multiplies by. There are no codes without a
+// quantizer, and no latent weight where the packed form is all there is.
+type weight struct {
+	latent, codes, scales graph.Value
+	attr                  graph.LinearAttr
+}
+
+// weight declares the weight [m,k] under the current scope.
+func (l Linear) weight(b *graph.Builder, m, k int) (w weight) {
+	quantized := l.Quant.Format().Quantized()
+	if quantized {
+		w.attr = l.Quant.Format().Linear()
+		w.codes, w.scales = l.buffers(b, m, k)
+	}
+	if !quantized || !l.Packed {
+		w.latent = b.Param("weight", graph.NormalInit(InitStd), m, k)
+	}
+	return w
 }
 
 // buffers declares the packed form of a weight [m,k] under the current scope.

@@ -53,6 +53,9 @@ type Pass struct {
 	F16    bool          // the embedding is stored as f16
 	Cache  *layers.Cache // keys and values are kept between runs
 	Last   graph.Value   // i32 [N]: rows of [B*T] that go through the head; all when missing
+	// CacheType is how Step keeps keys and values: F16, or F32, which the zero
+	// value stands for.
+	CacheType tensor.DType
 	// Probe is called with the stream after each sub-layer.
 	Probe func(l int, stream graph.Value)
 }
@@ -60,6 +63,12 @@ type Pass struct {
 // Forward maps tokens i32 [B,T] to logits f32 [N,Vocab], one row a token or,
 // with Last, one a chosen token.
 func (m *Model) Forward(b *graph.Builder, tokens graph.Value, p Pass) graph.Value {
+	x, table := m.trunk(b, tokens, p)
+	return m.head(p, table).logits(b, x)
+}
+
+// trunk is everything before the head: f32 [N,Dim], and the embedding table.
+func (m *Model) trunk(b *graph.Builder, tokens graph.Value, p Pass) (x, table graph.Value) {
 	batch, length := tokens.Dim(0), tokens.Dim(1)
 	embedding := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: p.F16}
 	linear := layers.Linear{Quant: m.quantizer, Packed: p.Packed}
@@ -69,7 +78,7 @@ func (m *Model) Forward(b *graph.Builder, tokens graph.Value, p Pass) graph.Valu
 	}
 	feedForward := layers.FeedForward{Hidden: m.FFN, SubNorm: m.SubNorm, Eps: m.NormEps, Linear: linear}
 
-	table := embedding.Table(b, "tok_embed")
+	table = embedding.Table(b, "tok_embed")
 	s := m.residual.Expand(b, embedding.Lookup(b, table, tokens))
 	for i := range m.Layers {
 		b.In(fmt.Sprintf("blk.%d", i), func() {
@@ -81,11 +90,11 @@ func (m *Model) Forward(b *graph.Builder, tokens graph.Value, p Pass) graph.Valu
 			})
 		})
 	}
-	x := layers.Norm(b, "norm", m.residual.Collapse(b, s), m.NormEps)
+	x = layers.Norm(b, "norm", m.residual.Collapse(b, s), m.NormEps)
 	if p.Last.Ok() {
 		x = b.Gather(x, p.Last)
 	}
-	return m.head(b, x, table, linear)
+	return x, table
 }
 
 // subLayer is a pre-norm sub-layer joined to the stream.
@@ -100,15 +109,40 @@ func (m *Model) subLayer(b *graph.Builder, name string, l int, s graph.Value, p 
 	return out
 }
 
-func (m *Model) head(b *graph.Builder, x, table graph.Value, linear layers.Linear) graph.Value {
+// head is the last layer: f32 [N,Dim] to f32 [N,Vocab].
+type head struct {
+	vocab  int
+	linear layers.Linear
+	// table declares the weight [Vocab,Dim] of a head that is no linear layer.
+	table func(b *graph.Builder) graph.Value
+}
+
+func (m *Model) head(p Pass, table graph.Value) head {
+	h := head{vocab: m.Vocab, linear: layers.Linear{Quant: quant.None{}}}
 	switch {
 	case m.Tied:
-		return b.MatMul(x, table, false, true)
+		h.table = func(*graph.Builder) graph.Value { return table }
 	case m.Head == "ternary":
-		return linear.Apply(b, "lm_head", x, m.Vocab)
-	case table.Type().DType == tensor.F16:
-		head := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: true}
-		return b.MatMul(x, head.Table(b, "lm_head"), false, true)
+		h.linear = layers.Linear{Quant: m.quantizer, Packed: p.Packed}
+	case p.F16:
+		f16 := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: true}
+		h.table = func(b *graph.Builder) graph.Value { return f16.Table(b, "lm_head") }
 	}
-	return layers.Linear{Quant: quant.None{}}.Apply(b, "lm_head", x, m.Vocab)
+	return h
+}
+
+func (h head) logits(b *graph.Builder, x graph.Value) graph.Value {
+	if h.table != nil {
+		return b.MatMul(x, h.table(b), false, true)
+	}
+	return h.linear.Apply(b, "lm_head", x, h.vocab)
+}
+
+// loss is the cross-entropy of the logits with targets i32 [N]: f32 [N]. The
+// logits need not stand in memory.
+func (h head) loss(b *graph.Builder, x, targets graph.Value) graph.Value {
+	if h.table != nil {
+		return b.LinearCrossEntropy(x, h.table(b), targets)
+	}
+	return h.linear.CrossEntropy(b, "lm_head", x, h.vocab, targets)
 }

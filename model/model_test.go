@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/ternlm/tern/framework"
@@ -128,6 +129,38 @@ func TestArenaOfTheReferenceModel(t *testing.T) {
 		t.Logf("%s: %d nodes, arena %.1f MiB, %.1f MiB if nothing were shared", c.name, len(low.Nodes), mib, float64(p.Naive)/(1<<20))
 		if mib > c.mib {
 			t.Errorf("%s: arena of %.1f MiB, want at most %v", c.name, mib, c.mib)
+		}
+	}
+}
+
+// Whatever the head, its logits are not a value of the graph of the loss.
+func TestLossIsOneOpWithTheHead(t *testing.T) {
+	tied := func(c *model.Config) { c.Head, c.Tied = "f16", true }
+	half := func(c *model.Config) { c.Head = "f16" }
+	for name, c := range map[string]struct {
+		change func(*model.Config)
+		pass   model.Pass
+		op     string
+	}{
+		"ternary":          {nil, model.Pass{}, "bitlinearcrossentropy"},
+		"ternary, packed":  {nil, model.Pass{Packed: true}, "codebookcrossentropy"},
+		"f16":              {half, model.Pass{}, "linearcrossentropy"},
+		"f16, from a file": {half, model.Pass{Packed: true, F16: true}, "linearcrossentropy"},
+		"tied":             {tied, model.Pass{}, "linearcrossentropy"},
+		"tied, stored":     {tied, model.Pass{Packed: true, F16: true}, "linearcrossentropy"},
+	} {
+		m := open(t, "nano-125m", c.change)
+		g, err := m.LossOf(2, 8, c.pass)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := g.Nodes[len(g.Nodes)-1]; last.Op.Name != c.op {
+			t.Errorf("%s: the last op is %s, want %s", name, last.Op.Name, c.op)
+		}
+		for _, n := range g.Nodes {
+			if s := n.Out[0].Shape; slices.Equal(s, []int{16, m.Vocab}) {
+				t.Errorf("%s: %s makes the logits", name, n.Op.Name)
+			}
 		}
 	}
 }

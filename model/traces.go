@@ -28,7 +28,8 @@ func (m *Model) LossOf(B, T int, p Pass) (*graph.Graph, error) {
 func (m *Model) nll(b *graph.Builder, B, T int, p Pass) graph.Value {
 	tokens := b.Input("tokens", tensor.I32, B, T)
 	targets := b.Input("targets", tensor.I32, B*T)
-	return b.CrossEntropy(m.Forward(b, tokens, p), targets)
+	x, table := m.trunk(b, tokens, p)
+	return m.head(p, table).loss(b, x, targets)
 }
 
 // Accumulate traces one micro-batch of training: the inputs of Loss, output
@@ -57,7 +58,7 @@ func (m *Model) Accumulate(B, T, steps int) (*graph.Graph, error) {
 func (m *Model) Step(B, T, rows int, p Pass) (*graph.Graph, error) {
 	return graph.Trace(func(b *graph.Builder) {
 		tokens := b.Input("tokens", tensor.I32, B, T)
-		p.Cache = &layers.Cache{Rows: rows, Pos: b.Input("pos", tensor.I32, B)}
+		p.Cache = &layers.Cache{Rows: rows, Pos: b.Input("pos", tensor.I32, B), DType: p.CacheType}
 		p.Last = b.Input("last", tensor.I32, B)
 		b.Output("logits", m.Forward(b, tokens, p))
 	})
