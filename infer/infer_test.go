@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,6 +156,49 @@ func checkDecode(t *testing.T, be framework.Backend, c model.Config) {
 		sameBits(t, fmt.Sprintf("the rest after %d", cut), must(s.Feed(ctx, tokens[cut:])), at(len(tokens)))
 		s.Close()
 	}
+}
+
+// Keys and values rounded to f16 move the logits a little, and the same however
+// the sequence is cut.
+func TestHalfCacheGivesTheSameBitsForEveryCutNearThoseOfFloats(t *testing.T) {
+	c := base
+	c.Context = 400
+	tokens := sequence(390, c.Vocab)
+	eachBackend(t, func(t *testing.T, be framework.Backend) {
+		ctx := context.Background()
+		w := weights(t, be, c)
+		feed := func(m *infer.Model, cuts ...int) []float32 {
+			s := must(m.NewSession())
+			defer s.Close()
+			rest := tokens
+			for _, n := range cuts {
+				must(s.Feed(ctx, rest[:n]))
+				rest = rest[n:]
+			}
+			return append([]float32{}, must(s.Feed(ctx, rest))...)
+		}
+		half := must(infer.Load(ctx, be, w, infer.CacheType(tensor.F16)))
+		defer half.Close()
+		got := feed(half)
+		sameBits(t, "cut in two", feed(half, 131), got)
+		sameBits(t, "few at a time", feed(half, 64, 1, 2, 3, 4, 5, 300), got)
+		if be.Name() != "scalar" { // which takes its time
+			sameBits(t, "one by one", feed(half, slices.Repeat([]int{1}, 389)...), got)
+		}
+		whole := must(infer.Load(ctx, be, w))
+		defer whole.Close()
+		floats := feed(whole)
+		sameBits(t, "floats", floats, forward(t, be, w, tokens)[389*c.Vocab:])
+		var far, size float64
+		for i, v := range floats {
+			far, size = max(far, math.Abs(float64(got[i]-v))), max(size, math.Abs(float64(v)))
+		}
+		// 11 bits of each key and value, and now and then an activation that
+		// falls to the other side of a rounding.
+		if far == 0 || far > 0.03*size {
+			t.Errorf("logits differ by %v of %v, want a little", far, size)
+		}
+	})
 }
 
 func TestSessionsShareWeightsAndNothingElse(t *testing.T) {

@@ -64,10 +64,10 @@ func (s *Sampler) Next(logits []float32) int32 {
 		return argmax(logits)
 	}
 	s.items = s.items[:0]
-	for i, l := range logits {
-		if !math.IsNaN(float64(l)) {
-			s.items = append(s.items, candidate{id: int32(i), logit: l})
-		}
+	if k := s.o.TopK; k > 0 && k <= heapMost {
+		s.take(logits, k)
+	} else {
+		s.takeAll(logits)
 	}
 	if len(s.items) == 0 {
 		return 0
@@ -78,14 +78,69 @@ func (s *Sampler) Next(logits []float32) int32 {
 	return s.draw(u)
 }
 
-func argmax(logits []float32) int32 {
-	best := 0
+// heapMost is the largest k for which the likeliest are kept in a heap.
+const heapMost = 1024
+
+// takeAll takes every token as a candidate.
+func (s *Sampler) takeAll(logits []float32) {
 	for i, l := range logits {
-		if l > logits[best] || logits[best] != logits[best] {
-			best = i
+		if l == l { // not NaN
+			s.items = append(s.items, candidate{id: int32(i), logit: l})
 		}
 	}
-	return int32(best)
+}
+
+// take takes the k likeliest, kept while going through the logits as a heap with
+// the least likely on top: hardly any logit gets past it.
+func (s *Sampler) take(logits []float32, k int) {
+	i := 0
+	for ; i < len(logits) && len(s.items) < k; i++ {
+		if l := logits[i]; l == l {
+			s.items = append(s.items, candidate{id: int32(i), logit: l})
+		}
+	}
+	for j := len(s.items)/2 - 1; j >= 0; j-- {
+		s.sink(j)
+	}
+	if len(s.items) == 0 {
+		return
+	}
+	least := s.items[0].logit
+	for j, l := range logits[i:] {
+		if l > least { // of equals the first stays, and NaN is not greater
+			s.items[0] = candidate{id: int32(i + j), logit: l}
+			s.sink(0)
+			least = s.items[0].logit
+		}
+	}
+}
+
+// sink moves item i of the heap down to its place.
+func (s *Sampler) sink(i int) {
+	for {
+		c := 2*i + 1
+		if c >= len(s.items) {
+			return
+		}
+		if c+1 < len(s.items) && likelier(s.items[c], s.items[c+1]) < 0 {
+			c++
+		}
+		if likelier(s.items[i], s.items[c]) > 0 {
+			return
+		}
+		s.items[i], s.items[c] = s.items[c], s.items[i]
+		i = c
+	}
+}
+
+func argmax(logits []float32) int32 {
+	best, top := -1, float32(0)
+	for i, l := range logits {
+		if l > top || best < 0 && l == l {
+			best, top = i, l
+		}
+	}
+	return int32(max(best, 0))
 }
 
 // likelier orders candidates, the likeliest first.
@@ -99,22 +154,23 @@ func likelier(a, b candidate) int {
 	return int(a.id - b.id)
 }
 
-// cutK keeps the k likeliest. With a nucleus all are sorted.
+// cutK keeps the k likeliest, the likeliest first.
 func (s *Sampler) cutK() {
 	k := s.o.TopK
-	switch {
-	case k > 0 && k < len(s.items):
-		s.partition(k)
-		s.items = s.items[:k]
-		slices.SortFunc(s.items, likelier)
-	case s.o.TopP > 0 && s.o.TopP < 1:
-		slices.SortFunc(s.items, likelier)
+	if k == 0 {
+		return
 	}
+	if k < len(s.items) {
+		s.partition(0, k)
+		s.items = s.items[:k]
+	}
+	slices.SortFunc(s.items, likelier)
 }
 
-// partition brings the k likeliest to the front (quickselect).
-func (s *Sampler) partition(k int) {
-	lo, hi := 0, len(s.items)
+// partition brings the likeliest of the items from lo on, down to place k, to
+// the front of them (quickselect).
+func (s *Sampler) partition(lo, k int) {
+	hi := len(s.items)
 	for hi-lo > 1 {
 		pivot := s.items[(lo+hi)/2]
 		i, j := lo, hi-1
@@ -163,8 +219,18 @@ func (s *Sampler) cutP() {
 	if s.o.TopP <= 0 || s.o.TopP >= 1 {
 		return
 	}
+	// They are seldom many: the front is put in order, and more of it when that
+	// is not enough.
 	var sum float64
+	sorted := 0
 	for i := range s.items {
+		if i == sorted && s.o.TopK == 0 {
+			sorted = min(max(256, 4*sorted), len(s.items))
+			if sorted < len(s.items) {
+				s.partition(i, sorted)
+			}
+			slices.SortFunc(s.items[i:sorted], likelier)
+		}
 		if sum += s.items[i].p; sum >= s.o.TopP {
 			s.items = s.items[:i+1]
 			break

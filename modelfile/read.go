@@ -24,7 +24,10 @@ func ReadGGUF(path string) (*Weights, error) {
 	}
 	defer f.Close()
 	w, err := FromGGUF(f)
-	return w, errors.Wrapf(err, "%s", path)
+	if err != nil {
+		return nil, errors.Wrapf(err, "%s", path)
+	}
+	return w, nil
 }
 
 // FromGGUF reads the model in f.
@@ -40,21 +43,34 @@ func FromGGUF(f *gguf.File) (*Weights, error) {
 		return nil, errors.WithHint(errors.Wrapf(ErrModel, "its metadata: %v", err),
 			"the file is damaged, or made for another program: copy or export it again")
 	}
-	if err := checkSum(f, m.Config); err != nil {
-		return nil, err
+	// The sum takes as long as the rest, so both are done at once; where it is
+	// wrong, that is what there is to say.
+	sum := make(chan error, 1)
+	go func() { sum <- checkSum(f, m.Config) }()
+	w := &Weights{Model: m, Tensors: map[string]*tensor.Tensor{}, Info: readInfo(f.Metadata)}
+	err = w.read(f)
+	if bad := <-sum; bad != nil {
+		return nil, bad
 	}
-	nodes, err := states(m)
 	if err != nil {
 		return nil, err
 	}
-	w := &Weights{Model: m, Tensors: map[string]*tensor.Tensor{}, Info: readInfo(f.Metadata)}
-	r := reader{f: f, format: m.Quantizer().Format(), out: w.Tensors}
+	return w, nil
+}
+
+// read takes the states of w's model out of f.
+func (w *Weights) read(f *gguf.File) error {
+	nodes, err := states(w.Model)
+	if err != nil {
+		return err
+	}
+	r := reader{f: f, format: w.Model.Quantizer().Format(), out: w.Tensors}
 	for _, n := range nodes {
 		if err := r.state(n.Name(), n.Out[0]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return w, nil
+	return nil
 }
 
 func readInfo(m gguf.Metadata) (i Info) {

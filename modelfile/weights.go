@@ -2,6 +2,7 @@ package modelfile
 
 import (
 	"context"
+	"encoding/binary"
 	"math"
 	"slices"
 
@@ -81,10 +82,15 @@ func toF16(t *tensor.Tensor) *tensor.Tensor {
 	return h
 }
 
-// Put copies the weights into a store.
+// Put puts the weights into a store, which may go on using their memory: they
+// are not changed afterwards.
 func (w *Weights) Put(ctx context.Context, s framework.Store) error {
+	put := s.Put
+	if b, ok := s.(framework.Borrower); ok {
+		put = b.Borrow
+	}
 	for name, t := range w.Tensors {
-		if err := s.Put(ctx, name, t); err != nil {
+		if err := put(ctx, name, t); err != nil {
 			return errors.Wrapf(err, "load %s", name)
 		}
 	}
@@ -96,6 +102,9 @@ func checkFinite(name string, t *tensor.Tensor) error {
 	at := -1
 	switch t.DType {
 	case tensor.F16:
+		if finiteHalves(t.Data) {
+			return nil
+		}
 		at = slices.IndexFunc(t.U16(), func(h uint16) bool { return h&0x7c00 == 0x7c00 })
 	case tensor.F32:
 		at = slices.IndexFunc(t.F32(), func(v float32) bool { return math.Float32bits(v)&0x7f800000 == 0x7f800000 })
@@ -104,4 +113,18 @@ func checkFinite(name string, t *tensor.Tensor) error {
 		return nil
 	}
 	return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q: element %d is no finite number", name, at), "the file is damaged, or its training diverged")
+}
+
+// finiteHalves reports whether all f16 values of b are finite, four at a time:
+// one added to an exponent of ones carries into the sign, whatever its
+// neighbors hold. A length that is no multiple of four has it say no.
+func finiteHalves(b []byte) bool {
+	const exponents, ones, signs = 0x7c007c007c007c00, 0x0400040004000400, 0x8000800080008000
+	for len(b) >= 8 {
+		if (binary.NativeEndian.Uint64(b)&exponents+ones)&signs != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	return len(b) == 0
 }

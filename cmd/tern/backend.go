@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -59,4 +60,17 @@ func (b *backendFlags) add(fs *pflag.FlagSet) {
 	fs.IntVar(&b.threads, "threads", 0, "worker threads; 0 is one for each processor")
 }
 
-func (b *backendFlags) open() (framework.Backend, error) { return openBackend(b.spec, b.threads) }
+func (b *backendFlags) open(a *app) (framework.Backend, error) {
+	return openBackend(b.spec, a.clampThreads(b.threads))
+}
+
+// clampThreads lowers a number of threads to what the machine runs at once, and
+// says so: workers wait for each other, so more of them than that are slower.
+func (a *app) clampThreads(n int) int {
+	most := runtime.GOMAXPROCS(0)
+	if n <= most {
+		return n
+	}
+	a.note("note: --threads %d is more than the %d that this machine runs at once: using %d", n, most, most)
+	return most
+}

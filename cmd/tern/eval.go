@@ -59,7 +59,7 @@ func newEvalCmd(a *app) *cobra.Command {
 }
 
 func (c evalCmd) run(ctx context.Context, a *app) (err error) {
-	be, err := c.backend.open()
+	be, err := c.backend.open(a)
 	if err != nil {
 		return err
 	}

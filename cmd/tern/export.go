@@ -72,7 +72,7 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	be, err := c.backend.open()
+	be, err := c.backend.open(a)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternlm/tern/data"
+	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/infer"
 )
 
@@ -83,9 +84,13 @@ func checkPrompt(prompt string) error {
 type generateCmd struct {
 	g       generation
 	model   string
+	cache   string
 	backend backendFlags
 	json    bool
 }
+
+// cacheTypes are the values of --cache.
+var cacheTypes = map[string]tensor.DType{"f32": tensor.F32, "f16": tensor.F16}
 
 func newGenerateCmd(a *app) *cobra.Command {
 	var c generateCmd
@@ -109,6 +114,7 @@ func newGenerateCmd(a *app) *cobra.Command {
 	fs.Float64Var(&c.g.TopP, "top-p", 0, "choose from the likeliest tokens with this probability together; 0 is all")
 	fs.Uint64Var(&c.g.Seed, "seed", 1, "of the choices")
 	fs.IntVar(&c.g.Tokens, "tokens", 0, "most tokens to write; 0 is as many as the context holds")
+	fs.StringVar(&c.cache, "cache", "f32", "how keys and values are kept: f32, or f16 in half the memory")
 	c.backend.add(fs)
 	fs.BoolVar(&c.json, "json", false, "write the text and the speed as JSON")
 	return cmd
@@ -124,7 +130,11 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 	if err := checkPrompt(prompt); err != nil {
 		return err
 	}
-	be, err := c.backend.open()
+	cache, ok := cacheTypes[c.cache]
+	if !ok {
+		return usagef("choose f32 or f16", "--cache %s", c.cache)
+	}
+	be, err := c.backend.open(a)
 	if err != nil {
 		return err
 	}
@@ -133,7 +143,9 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 	if err != nil {
 		return err
 	}
-	m, err := infer.Load(ctx, be, w)
+	// The tokenizer's tables are made beside the graphs; who needs them waits.
+	go func() { _, _ = data.OpenTokenizer(w.Model.Tokenizer) }()
+	m, err := infer.Load(ctx, be, w, infer.CacheType(cache))
 	if err != nil {
 		return err
 	}
