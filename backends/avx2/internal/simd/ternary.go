@@ -8,8 +8,9 @@ const RowBlock = 16
 const (
 	// maxSteps is the widest block in steps of 16 columns: the 16-bit sums are proven for 128.
 	maxSteps = 8
-	// cacheBytes is a matrix size beyond which the one-token kernel prefetches.
-	cacheBytes = 768 << 10
+	// cacheBytes is a matrix size beyond which the one-token kernel prefetches. It is well below the second-level cache:
+	// by the next token, a model's other weights have pushed a matrix out of there. Where it is near, that costs little.
+	cacheBytes = 96 << 10
 	// weightBytes is the part of a matrix that a few tokens pass over together.
 	weightBytes = 256 << 10
 )
