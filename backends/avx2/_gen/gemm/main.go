@@ -19,6 +19,7 @@ func main() {
 	kernel(2, 2)
 	kernel(3, 2)
 	packCopy()
+	copyRows()
 	packTranspose()
 	packSlivers()
 	fmaPeak()

@@ -39,6 +39,45 @@ func packCopy() {
 	RET()
 }
 
+// copyRows writes the copying of rows that lie far apart. Each is a page of its own as a rule, which no hardware fetches
+// ahead: the row four further on is fetched meanwhile.
+func copyRows() {
+	TEXT("copyRows", NOSPLIT, "func(dst []float32, stride int, src []float32, ld, k, rows int)")
+	Doc("copyRows copies rows: dst[i*stride+l] = src[i*ld+l] for l < k, i < rows; k >= 8, rows >= 1.")
+	Pragma("noescape")
+	dst, src := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
+	stride, ld, k := byteStride("stride"), byteStride("ld"), byteStride("k")
+	rows := Load(Param("rows"), GP64())
+	i, last, ahead := GP64(), GP64(), GP64()
+	LEAQ(Mem{Base: k, Disp: -32}, last)
+	Label("row")
+	LEAQ(Mem{Base: src, Index: ld, Scale: 4}, ahead)
+	XORQ(i, i)
+	x, y := YMM(), YMM()
+	Label("pair")
+	PREFETCHT0(Mem{Base: ahead, Index: i, Scale: 1})
+	CMPQ(i, last)
+	JGE(LabelRef("end"))
+	VMOVUPS(Mem{Base: src, Index: i, Scale: 1}, x)
+	VMOVUPS(x, Mem{Base: dst, Index: i, Scale: 1})
+	ADDQ(Imm(32), i)
+	CMPQ(i, last)
+	JGE(LabelRef("end"))
+	VMOVUPS(Mem{Base: src, Index: i, Scale: 1}, y)
+	VMOVUPS(y, Mem{Base: dst, Index: i, Scale: 1})
+	ADDQ(Imm(32), i)
+	JMP(LabelRef("pair"))
+	Label("end") // the last eight, which may overlap those before
+	VMOVUPS(Mem{Base: src, Index: last, Scale: 1}, x)
+	VMOVUPS(x, Mem{Base: dst, Index: last, Scale: 1})
+	ADDQ(ld, src)
+	ADDQ(stride, dst)
+	DECQ(rows)
+	JNE(LabelRef("row"))
+	VZEROUPPER()
+	RET()
+}
+
 // packTranspose writes the packing of 16 rows, by 8x8 transposes in registers.
 func packTranspose() {
 	TEXT("packTranspose16", NOSPLIT, "func(dst, src []float32, ld, k int)")
@@ -128,6 +167,7 @@ func packSlivers() {
 	MOVQ(n, i)
 	Label("loop")
 	x, y := XMM(), XMM()
+	PREFETCHT0(Mem{Base: q, Index: ld, Scale: 8})
 	VMOVUPS(Mem{Base: q}, x)
 	VMOVSD(Mem{Base: q, Disp: 16}, y)
 	VMOVUPS(x, Mem{Base: e})

@@ -73,6 +73,11 @@ func gemm3x32(c []float32, ldc int, a []float32, rs int, cs int, b []float32, ld
 //go:noescape
 func packCopy16(dst []float32, stride int, src []float32, ld int, k int, panels int)
 
+// copyRows copies rows: dst[i*stride+l] = src[i*ld+l] for l < k, i < rows; k >= 8, rows >= 1.
+//
+//go:noescape
+func copyRows(dst []float32, stride int, src []float32, ld int, k int, rows int)
+
 // packTranspose16 transposes 16 rows: dst[16*l+j] = src[j*ld+l] for l < k, k a positive multiple of 8.
 // It is packTransposeRef with 16 rows.
 //

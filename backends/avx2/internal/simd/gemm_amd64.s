@@ -1330,6 +1330,48 @@ panel:
 	VZEROUPPER
 	RET
 
+// func copyRows(dst []float32, stride int, src []float32, ld int, k int, rows int)
+// Requires: AVX, MMX+
+TEXT ·copyRows(SB), NOSPLIT, $0-80
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+32(FP), CX
+	MOVQ stride+24(FP), DX
+	SHLQ $0x02, DX
+	MOVQ ld+56(FP), BX
+	SHLQ $0x02, BX
+	MOVQ k+64(FP), SI
+	SHLQ $0x02, SI
+	MOVQ rows+72(FP), DI
+	LEAQ -32(SI), R8
+
+row:
+	LEAQ (CX)(BX*4), R9
+	XORQ SI, SI
+
+pair:
+	PREFETCHT0 (R9)(SI*1)
+	CMPQ       SI, R8
+	JGE        end
+	VMOVUPS    (CX)(SI*1), Y0
+	VMOVUPS    Y0, (AX)(SI*1)
+	ADDQ       $0x20, SI
+	CMPQ       SI, R8
+	JGE        end
+	VMOVUPS    (CX)(SI*1), Y0
+	VMOVUPS    Y0, (AX)(SI*1)
+	ADDQ       $0x20, SI
+	JMP        pair
+
+end:
+	VMOVUPS (CX)(R8*1), Y0
+	VMOVUPS Y0, (AX)(R8*1)
+	ADDQ    BX, CX
+	ADDQ    DX, AX
+	DECQ    DI
+	JNE     row
+	VZEROUPPER
+	RET
+
 // func packTranspose16(dst []float32, src []float32, ld int, k int)
 // Requires: AVX
 TEXT ·packTranspose16(SB), NOSPLIT, $0-64
@@ -1433,7 +1475,7 @@ loop:
 	RET
 
 // func packSlivers6(dst []float32, stride int, src []float32, ld int, k int, slivers int)
-// Requires: AVX, CMOV
+// Requires: AVX, CMOV, MMX+
 TEXT ·packSlivers6(SB), NOSPLIT, $0-80
 	MOVQ dst_base+0(FP), AX
 	MOVQ src_base+32(FP), CX
@@ -1456,28 +1498,29 @@ sliver:
 	MOVQ DI, R12
 
 loop:
-	VMOVUPS (R11), X0
-	VMOVSD  16(R11), X1
-	VMOVUPS X0, (R10)
-	VMOVSD  X1, 16(R10)
-	ADDQ    BX, R11
-	ADDQ    $0x18, R10
-	DECQ    R12
-	JNE     loop
-	ADDQ    DX, R9
-	ADDQ    $0x18, CX
-	DECQ    R8
-	JNE     sliver
-	MOVQ    R11, CX
-	LEAQ    (DI)(DI*2), R10
-	LEAQ    (AX)(R10*8), AX
-	MOVQ    slivers+72(FP), R8
-	LEAQ    (R8)(R8*2), R8
-	SHLQ    $0x03, R8
-	SUBQ    R8, CX
-	ADDQ    $0x18, CX
-	SUBQ    DI, SI
-	JNE     rows
+	PREFETCHT0 (R11)(BX*8)
+	VMOVUPS    (R11), X0
+	VMOVSD     16(R11), X1
+	VMOVUPS    X0, (R10)
+	VMOVSD     X1, 16(R10)
+	ADDQ       BX, R11
+	ADDQ       $0x18, R10
+	DECQ       R12
+	JNE        loop
+	ADDQ       DX, R9
+	ADDQ       $0x18, CX
+	DECQ       R8
+	JNE        sliver
+	MOVQ       R11, CX
+	LEAQ       (DI)(DI*2), R10
+	LEAQ       (AX)(R10*8), AX
+	MOVQ       slivers+72(FP), R8
+	LEAQ       (R8)(R8*2), R8
+	SHLQ       $0x03, R8
+	SUBQ       R8, CX
+	ADDQ       $0x18, CX
+	SUBQ       DI, SI
+	JNE        rows
 	RET
 
 // func FMAPeak(iters int)

@@ -55,3 +55,7 @@ func FMAPeak(iters int) {
 		acc = fma32(acc, acc, acc)
 	}
 }
+
+func copyRows(dst []float32, stride int, src []float32, ld, k, rows int) {
+	copyRowsRef(dst, stride, src, ld, k, rows)
+}

@@ -75,9 +75,11 @@ func packRows(dst, src []float32, ld, k, rows int) {
 
 // packRowsA copies rows of k elements, ld apart, to a place where they are stride apart.
 func packRowsA(dst []float32, stride int, src []float32, ld, k, rows int) {
-	for i := range rows {
-		copy(dst[i*stride:i*stride+k], src[i*ld:])
+	if k >= 8 && rows > 0 {
+		copyRows(dst, stride, src, ld, k, rows)
+		return
 	}
+	copyRowsRef(dst, stride, src, ld, k, rows)
 }
 
 // packA packs rows columns of a transposed A ([k][ld]) into slivers [k][6], the last one only as far as it exists.

@@ -75,3 +75,10 @@ func packSliversRef(dst []float32, stride int, src []float32, ld, k, slivers, ro
 		packCopyRef(dst[s*stride:], src[rows*s:], ld, k, rows)
 	}
 }
+
+// copyRowsRef copies rows of k elements.
+func copyRowsRef(dst []float32, stride int, src []float32, ld, k, rows int) {
+	for i := range rows {
+		copy(dst[i*stride:i*stride+k], src[i*ld:])
+	}
+}

@@ -236,6 +236,15 @@ func TestPackingMatchesReference(t *testing.T) {
 			check()
 			sameBits(t, "packTranspose16", got, want)
 		}
+		for rows := 1; rows <= 5 && k >= 8; rows++ {
+			stride := k + rows
+			got, check := guarded(t, (rows-1)*stride+k, 2)
+			want := append([]float32(nil), got...)
+			copyRows(got, stride, src, ld, k, rows)
+			copyRowsRef(want, stride, src, ld, k, rows)
+			check()
+			sameBits(t, "copyRows", got, want)
+		}
 		for slivers := 1; slivers <= 4; slivers++ {
 			stride := 6*k + slivers
 			got, check := guarded(t, (slivers-1)*stride+6*k, 1)
