@@ -64,13 +64,14 @@ func gemv128(long, prefetch bool) {
 	b.VMOVDQA(reg.Y0, reg.Y2)
 	b.VPXOR(reg.Y1, reg.Y1, reg.Y1)
 	b.VPXOR(reg.Y3, reg.Y3, reg.Y3)
-	if prefetch {
-		for line := 0; line < 576; line += 64 {
-			b.PREFETCHT0(at(p, 3072+line))
-		}
-	}
 	for j := range 8 {
+		if prefetch {
+			b.PREFETCHT0(at(p, ahead+64*j))
+		}
 		gemvStep(p, q, 64*j, 16*j)
+	}
+	if prefetch {
+		b.PREFETCHT0(at(p, ahead+512))
 	}
 	b.VPSRAW(op.U8(2), reg.Y1, reg.Y1)
 	b.VPSRAW(op.U8(2), reg.Y3, reg.Y3)
@@ -119,6 +120,9 @@ func gemv128(long, prefetch bool) {
 	b.Label("done")
 	finish()
 }
+
+// ahead is how many bytes before their use codes are fetched: what memory gives in about 0.25 us, twice its latency.
+const ahead = 8192
 
 // gemvStep adds 16 columns of 16 rows to Y0, Y1 (rows 0-7, low and high fields) and Y2, Y3 (rows 8-15).
 func gemvStep(p, q reg.Register, code, column int) {
