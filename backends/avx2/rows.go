@@ -9,6 +9,7 @@ import (
 
 	"github.com/ternlm/tern/backends/avx2/internal/simd"
 	"github.com/ternlm/tern/backends/internal/host"
+	"github.com/ternlm/tern/framework/compile"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 )
@@ -114,14 +115,19 @@ type angles struct {
 }
 
 // rope rotates operand `of`. Nodes bound one after another to the same positions
-// share a table: those of one run, which do not overlap.
+// share a table: those of one run, which do not overlap. Positions that are a
+// state may be those of several runs at once.
 func rope(of int, rotate func(dst, x, cos, sin []float32)) host.Kernel {
 	var last shared
 	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
 		x, pos, z := c.In[of].F32(), c.In[1].I32(), c.Out[0].F32()
 		s := c.Out[0].Shape
 		T, H, D := s[1], s[2], s[3]
-		a := last.angles(pos, T, D, c.Node.Attr.(graph.RoPEAttr).Theta)
+		theta := c.Node.Attr.(graph.RoPEAttr).Theta
+		a := newAngles(len(pos), T, D, theta)
+		if !compile.Root(c.Node.In[1]).N.IsState() {
+			a = last.angles(pos, T, D, theta)
+		}
 		return []host.Loop{
 			{Items: 1, Do: func(_, _ int) { a.fill(pos) }},
 			loop(s[0]*T, 2*H*D, func(lo, hi int) {

@@ -70,7 +70,7 @@ func codeBook[E Float | int8](levels []int8) (book [16]E) {
 func unpack[E Float | int8](dst []E, codes []byte, perByte int, book *[16]E) {
 	if perByte == 1 { // int8, without a book; -128 is no level
 		for i := range dst {
-			dst[i] = E(max(int8(codes[i]), -127))
+			dst[i] = E(int8(codes[i]))
 			if codes[i] == 0x80 {
 				dst[i] = 0
 			}

@@ -144,7 +144,7 @@ func everything(a *app) casesOf {
 	nano := func() *settings { return benchSettings("nano-125m") }
 	return together(
 		kernelsFlags{shapes: reportShapes, tokens: []int{1, 4, 16, 64}, quant: defaultQuant, gemm: true, gemmShapes: trainingShapes}.cases,
-		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, quant: "int4", gemmShapes: "none"}.casesIfKnown,
+		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, quant: "int4", gemmShapes: "none"}.cases,
 		modelFlags{part: "decode", s: nano(), tokens: 64}.cases(a),
 		modelFlags{part: "prefill", s: nano(), tokens: 512}.cases(a),
 		trainFlags{s: nano()}.cases(a),

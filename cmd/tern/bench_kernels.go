@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -93,15 +92,6 @@ func (k kernelsFlags) cases(_ context.Context, l *lab, _ string) ([]benchCase, e
 		}
 	}
 	return all, nil
-}
-
-// casesIfKnown are the cases where there is such a quantizer.
-func (k kernelsFlags) casesIfKnown(ctx context.Context, l *lab, dir string) ([]benchCase, error) {
-	name, _, _ := strings.Cut(k.quant, ":")
-	if !slices.Contains(framework.Quantizers.Names(), name) {
-		return nil, nil
-	}
-	return k.cases(ctx, l, dir)
 }
 
 // parseShapes reads a list such as 128x128,4096x11008, each with so many

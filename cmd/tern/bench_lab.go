@@ -93,17 +93,11 @@ func (a *app) newLab(f benchFlags, main string) (*lab, error) {
 // setThreads checks the numbers of threads and leaves out repetitions.
 func (l *lab) setThreads(threads []int) error {
 	for _, t := range threads {
-		switch n := runtime.NumCPU(); {
-		case t < 0:
+		if t < 0 {
 			return usagef("0 is one for each processor", "--threads %d", t)
-		case t > n:
-			l.a.note("--threads %d: this machine has %d, measuring those", t, n)
-			t = n
-		case t == 0:
-			t = n
 		}
-		if t == 0 {
-			t = runtime.NumCPU()
+		if t = l.a.clampThreads(t); t == 0 {
+			t = runtime.GOMAXPROCS(0)
 		}
 		if !slices.Contains(l.threads, t) {
 			l.threads = append(l.threads, t)
@@ -115,7 +109,7 @@ func (l *lab) setThreads(threads []int) error {
 // threadsOf is what a part is measured on: one thread and all, but training,
 // which takes much memory, on all.
 func (l *lab) threadsOf(part string) []int {
-	all := runtime.NumCPU()
+	all := runtime.GOMAXPROCS(0)
 	switch {
 	case l.threads != nil:
 		return l.threads

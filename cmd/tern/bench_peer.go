@@ -44,12 +44,23 @@ func parsePeer(s string, timeout time.Duration) (peer, error) {
 // placeholder is a name in braces.
 var placeholder = regexp.MustCompile(`\{[a-z]+\}`)
 
-// fill puts the values into the command. A name that has none stays: the
-// shell has braces of its own.
+// plain is a value that means itself to a shell.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./:=,+-]+$`)
+
+// quoted is a value as a shell takes it for one word.
+func quoted(v string) string {
+	if plain.MatchString(v) {
+		return v
+	}
+	return "'" + strings.ReplaceAll(v, "'", `'\''`) + "'"
+}
+
+// fill puts the values into the command, quoted. A name that has none stays:
+// the shell has braces of its own.
 func (p peer) fill(values map[string]string) string {
 	return placeholder.ReplaceAllStringFunc(p.command, func(s string) string {
 		if v, ok := values[s[1:len(s)-1]]; ok {
-			return v
+			return quoted(v)
 		}
 		return s
 	})

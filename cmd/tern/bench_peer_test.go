@@ -97,3 +97,10 @@ func needShell(t *testing.T) {
 		t.Skip("no sh")
 	}
 }
+
+func TestPeerValuesAreOneWordEach(t *testing.T) {
+	p := peer{command: "x {model} {rows}"}
+	if got, want := p.fill(map[string]string{"model": "my model's; rm", "rows": "3"}), `x 'my model'\''s; rm' 3`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -1,6 +1,10 @@
 package compile
 
-import "github.com/ternlm/tern/framework/graph"
+import (
+	"slices"
+
+	"github.com/ternlm/tern/framework/graph"
+)
 
 // pair is a composite and its pullback on the same operands.
 type pair struct{ value, pullback *graph.Node }
@@ -19,6 +23,9 @@ func join(g *graph.Graph, native func(*graph.Node) bool) (*graph.Graph, error) {
 	}
 	return graph.Trace(func(b *graph.Builder) {
 		env := map[graph.Value]graph.Value{}
+		for _, n := range g.Inputs { // whose order is that of a run's arguments
+			env[graph.Value{N: n}] = graph.Value{N: b.Copy(n, nil)}
+		}
 		var emit func(n *graph.Node)
 		operands := func(n *graph.Node) []graph.Value {
 			in := make([]graph.Value, len(n.In))
@@ -58,7 +65,9 @@ func join(g *graph.Graph, native func(*graph.Node) bool) (*graph.Graph, error) {
 	})
 }
 
-// pairsOf finds what can be joined.
+// pairsOf finds what can be joined. A pair whose cotangents depend on another's
+// value is none: the product of two losses, say, would have each wait for the
+// other.
 func pairsOf(g *graph.Graph, native func(*graph.Node) bool) (pairs []pair) {
 	values := map[string]*graph.Node{}
 	for _, n := range g.Nodes {
@@ -73,7 +82,7 @@ func pairsOf(g *graph.Graph, native func(*graph.Node) bool) (pairs []pair) {
 		}
 		k := len(n.In) - op.Results
 		value := values[keyOf(&graph.Node{Op: op, Attr: n.Attr}, n.In[:k])]
-		if value == nil || dependsOn(n.In[k:], value) {
+		if value == nil || dependsOn(n.In[k:], value) || slices.ContainsFunc(pairs, func(p pair) bool { return dependsOn(n.In[k:], p.value) }) {
 			continue
 		}
 		joint := &graph.Node{Op: op.Joint(), In: n.In, Attr: n.Attr, Out: append(value.Out[:len(value.Out):len(value.Out)], n.Out...), Scope: value.Scope}

@@ -278,3 +278,45 @@ func TestAGradientThatNeedsTheLossIsNotJoinedWithIt(t *testing.T) {
 		t.Errorf("ops %v", names(g))
 	}
 }
+
+func TestJoiningKeepsTheOrderOfInputs(t *testing.T) {
+	g := lower(t, everything, func(b *B) {
+		x, w, y := in(b, "x", 6, 4), b.Param("w", graph.NormalInit(1), 5, 4), b.Input("y", tensor.I32, 6)
+		nll := b.LinearCrossEntropy(x, w, y)
+		loss := b.SumAll(b.Add(b.Mul(nll, in(b, "after", 6)), in(b, "last", 6))) // the cotangent is an input
+		b.Output("loss", loss)
+		b.Output("dw", b.Gradients(loss, []graph.Value{w})[0])
+	})
+	var inputs []string
+	for _, n := range g.Inputs {
+		inputs = append(inputs, n.Name())
+	}
+	if got := strings.Join(inputs, " "); got != "x y after last" {
+		t.Errorf("inputs %s", got)
+	}
+	if count(g, "linearcrossentropy.joint") != 1 {
+		t.Errorf("ops %v", names(g))
+	}
+}
+
+func TestLossesThatNeedEachOtherAreNotBothJoined(t *testing.T) {
+	fn := func(b *B) {
+		w, y := b.Param("w", graph.NormalInit(1), 5, 4), b.Input("y", tensor.I32, 6)
+		p := b.LinearCrossEntropy(in(b, "p", 6, 4), w, y)
+		q := b.LinearCrossEntropy(in(b, "q", 6, 4), w, y)
+		loss := b.SumAll(b.Mul(p, q)) // each is the other's cotangent
+		b.Output("loss", loss)
+		b.Output("dw", b.Gradients(loss, []graph.Value{w})[0])
+	}
+	g := lower(t, everything, fn)
+	if n := count(g, "linearcrossentropy.joint"); n > 1 {
+		t.Errorf("%d joined", n)
+	}
+	apart := lower(t, func(n *graph.Node) bool { return !strings.HasSuffix(n.Op.Name, ".joint") }, fn)
+	want, got := results(t, apart), results(t, g)
+	for i := range want {
+		if !slices.Equal(want[i].Data, got[i].Data) {
+			t.Errorf("output %s differs", g.Outputs[i].Name)
+		}
+	}
+}

@@ -88,8 +88,8 @@ func (op *Op) Pullback() *Op { return op.pullback }
 // Joint returns the op that computes composite op and its pullback at once,
 // where a kernel can make both of what neither keeps (a block of logits), or
 // nil. Its operands are those of the pullback, its results op's followed by the
-// pullback's. Lowering joins the two where the cotangents do not depend on op's
-// results.
+// pullback's. Lowering joins the two where the cotangents depend neither on op's
+// results nor on those of another joint op.
 func (op *Op) Joint() *Op { return op.joint }
 
 // Primal returns the composite whose pullback or joint op is, or nil.

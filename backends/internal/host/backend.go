@@ -74,7 +74,7 @@ func (b *Backend) Compile(_ context.Context, g *graph.Graph) (framework.Executab
 	if err != nil {
 		return nil, err
 	}
-	if plan.Arena < 0 || plan.Arena > maxArena {
+	if plan.Arena < 0 || plan.Arena > maxArena || b.mostScratch(plan.Graph) > maxArena {
 		return nil, errors.Wrapf(framework.ErrUnsupported, "backend %s: the graph's values do not fit in memory", b.name)
 	}
 	return &executable{backend: b, plan: plan, hash: g.Hash(), bound: map[*store]*bound{}}, nil
@@ -152,13 +152,24 @@ func (b *Backend) accepts(t *tensor.Tensor, want tensor.Type) bool {
 	return t != nil && len(t.Data) == t.Type.Bytes() && (t.Type.Equal(want) || t.Type.Equal(b.wireType(want)))
 }
 
+// mostScratch is the working memory of the kernel of g that wants most.
+func (b *Backend) mostScratch(g *graph.Graph) int {
+	most := 0
+	for _, n := range g.Nodes {
+		if k, ok := b.table.Pick(n); ok && k.Scratch != nil {
+			most = max(most, k.Scratch(n))
+		}
+	}
+	return most
+}
+
 // Estimate implements framework.Estimator.
 func (b *Backend) Estimate(g *graph.Graph) (int64, error) {
 	plan, err := b.Plan(g)
 	if err != nil {
 		return 0, err
 	}
-	bytes := int64(plan.Arena)
+	bytes := int64(plan.Arena + b.mostScratch(plan.Graph))
 	for _, n := range plan.Graph.Nodes {
 		if k, ok := b.table.Pick(n); ok && k.Prepare != nil {
 			for _, p := range k.Prepare(n) {

@@ -222,10 +222,10 @@ func (s *store) Close() error {
 }
 
 // workspace returns memory for the values of one run, aligned to 64 bytes. Where
-// it grows, what is bound to the smaller one binds again.
+// it grows, what is bound to the smaller one binds again when it runs next, and
+// holds the smaller one until then.
 func (s *store) workspace(bytes int) []byte {
 	if len(s.work) < bytes {
-		s.work = nil // its memory may go before more is taken
 		s.work = tensor.AlignedBytes(bytes)
 		s.shape.Add(1)
 	}

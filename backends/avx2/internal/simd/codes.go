@@ -3,7 +3,8 @@ package simd
 //go:generate go run -C ../../_gen ./codes -out ../internal/simd/codes_amd64.s -stubs ../internal/simd/codes_stub_amd64.go -pkg simd
 
 // Codes describes a weight [M, K] of codes: element r,c is Levels[code] * Scales[r*StrideScales + c/Group]. Codes of 1,
-// 2, 4 or 8 bits stand in rows of whole bytes, low bits first; bytes are their own levels.
+// 2, 4 or 8 bits stand in rows of whole bytes, low bits first; bytes are their own levels,
+// but for -128, which stands for nothing.
 type Codes struct {
 	M, K, Group  int
 	Bits         int
@@ -59,6 +60,9 @@ func (c *Codes) panelsRef(dst []float32, lo, hi, k0, k int) {
 // level is the value of the code of column at in a row. A code beyond the code book counts as zero.
 func (c *Codes) level(row []byte, at int) float32 {
 	if c.Bits == 8 {
+		if row[at] == 0x80 {
+			return 0
+		}
 		return float32(int8(row[at]))
 	}
 	bit := at * c.Bits

@@ -61,15 +61,16 @@ func TestPanelsAreThoseOfTheDequantizedWeight(t *testing.T) {
 		randCodes(r, 4, 32, 16, 2, []int8{-3, 1, 2, 9}, false),
 		randCodes(r, 6, 40, 20, 8, nil, false),
 	} {
+		c.Codes[len(c.Codes)-1], c.Codes[0] = 0x80, 0x80
 		t.Run(fmt.Sprintf("%dx%d group %d, %d bits", c.M, c.K, c.Group, c.Bits), func(t *testing.T) {
 			b := make([]float32, c.M*c.K) // the weight as floats
 			for i := range b {
 				row, col := i/c.K, i%c.K
 				bits := int(c.Codes[row*((c.K*c.Bits+7)/8)+col*c.Bits/8]>>(col*c.Bits%8)) & (1<<c.Bits - 1)
 				level := int8(0)
-				if c.Bits == 8 {
+				if c.Bits == 8 && c.Codes[i] != 0x80 {
 					level = int8(c.Codes[i])
-				} else if bits < len(c.Levels) {
+				} else if c.Bits < 8 && bits < len(c.Levels) {
 					level = c.Levels[bits]
 				}
 				b[i] = float32(level) * c.Scales[row*c.StrideScales+col/c.Group]
