@@ -139,8 +139,9 @@ func integerProduct(codes int, plan planner) host.Kernel {
 					p.Quantize(&tokens, i, x[i*k:(i+1)*k])
 				}
 			})
-			// About 64 multiply-adds take the time of one element operation.
-			multiply := loop(p.RowBlocks(), n*perBlock(c.Node, codes, p)/64, func(lo, hi int) {
+			// About 32 multiply-adds count as one element operation: so from a
+			// quarter of a million weights on one token is worth two threads.
+			multiply := loop(p.RowBlocks(), n*perBlock(c.Node, codes, p)/32, func(lo, hi int) {
 				p.MatMul(y, m, c.Prepared[0], &tokens, lo, hi, 0, n)
 			})
 			return []host.Loop{quantize, multiply}

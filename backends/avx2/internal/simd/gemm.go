@@ -105,6 +105,10 @@ func (g *Gemm) blocks() (rows, panels int) {
 	}
 	panels = min(max(work/(rows*k*panelCols), least), 32)
 	panels = max(4, roundUp(ceilDiv(all, max(1, ceilDiv(all, panels))), 4))
+	// A large product copies A less often: while every worker has enough items left.
+	for g.Source == nil && rows > 4*tileRows && panels < 64 && ceilDiv(g.M, rows)*ceilDiv(all, 2*panels) >= 4*g.workers() {
+		panels *= 2
+	}
 	for rows > 8*tileRows && rows*panels*panelCols*k > work/4 &&
 		ceilDiv(g.M, rows)*ceilDiv(all, panels) < 2*g.workers() {
 		rows = roundUp(ceilDiv(rows, 2), tileRows)
