@@ -16,8 +16,8 @@ import (
 	"github.com/ternlm/tern/modelfile"
 )
 
-// Chunk is the number of tokens that prefill feeds at once, the last of a prompt
-// padded to it.
+// Chunk is the smaller of the two numbers of tokens that prefill feeds at once,
+// and the one to which the end of a prompt is padded.
 const Chunk = 64
 
 // leastPadded is the number of tokens from which padding them to a chunk pays.
@@ -58,8 +58,10 @@ type Option func(*model.Pass)
 // tensor.F16, which takes half the memory and rounds them.
 func CacheType(d tensor.DType) Option { return func(p *model.Pass) { p.CacheType = d } }
 
-// Load puts the weights into a store of be and compiles the graphs. It returns
-// memory.ErrNotEnough where they and one session's caches do not fit.
+// Load puts the weights into a store of be and compiles the graph of decoding;
+// those of prefill are compiled when they are first needed. It returns
+// memory.ErrNotEnough where the weights, one session's caches and the working
+// memory of the largest graph do not fit.
 func Load(ctx context.Context, be framework.Backend, w *modelfile.Weights, options ...Option) (*Model, error) {
 	p := modelfile.Pass
 	for _, o := range options {
