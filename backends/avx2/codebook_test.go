@@ -38,6 +38,12 @@ func (l layer) run(t *testing.T, spec string, latent bool) []byte {
 	for i := range scales.F32() {
 		scales.F32()[i] = float32(r.Float64())
 	}
+	return runOnce(t, spec, l.graph(t, latent), []*tensor.Tensor{x, w, codes, scales}, tensor.T(tensor.F32, l.n, l.m)).Data
+}
+
+// graph is the layer alone; latent multiplies as training does.
+func (l layer) graph(t *testing.T, latent bool) *graph.Graph {
+	t.Helper()
 	g, err := graph.Trace(func(b *graph.Builder) {
 		x, w := b.Input("x", tensor.F32, l.n, l.k), b.Input("w", tensor.F32, l.m, l.k)
 		codes, scales := b.Input("codes", l.code, l.m, l.k), b.Input("scales", tensor.F32, l.m, l.k/l.group)
@@ -51,7 +57,7 @@ func (l layer) run(t *testing.T, spec string, latent bool) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return runOnce(t, spec, g, []*tensor.Tensor{x, w, codes, scales}, tensor.T(tensor.F32, l.n, l.m)).Data
+	return g
 }
 
 // runOnce opens a backend, compiles g and runs it once.
@@ -96,6 +102,34 @@ func TestTheLookUpKernelGivesTheBitsOfTheMultiplyingOne(t *testing.T) {
 				if got := l.run(t, fmt.Sprintf("avx2:threads=%d,ternary=pshufb", threads), latent); !bytes.Equal(got, want) {
 					t.Errorf("%+v, latent %v, %d threads: other bits", l, latent, threads)
 				}
+			}
+		}
+	}
+}
+
+// The look-up kernel alone keeps tables, 32 bytes for each pair of a token's activations; all else is of one size.
+func TestTheOptionTernarySelectsTheKernel(t *testing.T) {
+	if !avx2.Supported() {
+		t.Skip("the processor or the build has no AVX2")
+	}
+	l := layer{n: 5, m: 64, k: 512, group: 128, code: tensor.U2, levels: []int8{-1, 0, 1}}
+	estimate := func(spec string, latent bool) int64 {
+		be, err := framework.Backends.Open(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = be.Close() }()
+		bytes, err := be.(framework.Estimator).Estimate(l.graph(t, latent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	for _, latent := range []bool{false, true} {
+		plain := estimate("avx2:threads=1", latent)
+		for kernel, want := range map[string]int64{"maddubs": 0, "pshufb": int64(l.n * l.k / 2 * 32)} {
+			if got := estimate("avx2:threads=1,ternary="+kernel, latent) - plain; got != want {
+				t.Errorf("%s, latent %v: %d bytes more than without the option, want %d", kernel, latent, got, want)
 			}
 		}
 	}

@@ -29,7 +29,7 @@ type rowCase struct {
 func rowCases() []rowCase {
 	lin := func(d tensor.DType, levels []int8, act, k, g int) sample {
 		return sample{attr: graph.LinearAttr{Levels: levels, ActBits: act}, in: []operand{
-			f32(normal, 64, k), of(d, below(len(levels)), 33, k), f32(small, 33, g),
+			f32(normal, 64, k), of(d, book{d, levels}.codes(), 33, k), f32(small, 33, g),
 		}}
 	}
 	mm := func(k, m int, y tensor.DType) sample {
@@ -45,6 +45,8 @@ func rowCases() []rowCase {
 		{"codebookmatmul ragged", "codebookmatmul", lin(tensor.U2, ternaryLevels, 8, 96, 1), one(2)},
 		{"codebookmatmul f32", "codebookmatmul", lin(tensor.U2, ternaryLevels, 0, 128, 1), one(2)},
 		{"codebookmatmul u4", "codebookmatmul", lin(tensor.U4, oddLevels, 8, 128, 2), one(2)},
+		{"codebookmatmul binary", "codebookmatmul", lin(tensor.U1, binaryLevels, 8, 256, 2), one(2)},
+		{"codebookmatmul int8", "codebookmatmul", lin(tensor.I8, nil, 8, 256, 2), one(2)},
 		{"rmsnorm", "rmsnorm", sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(normal, 64, 129), f32(normal, 129)}}, one(1)},
 		{"softmax", "softmax", sample{in: []operand{f32(wide, 64, 129)}}, one(0)},
 		{"swiglu", "swiglu", sample{in: []operand{f32(normal, 64, 129), f32(normal, 64, 129)}}, []bool{true, true}},

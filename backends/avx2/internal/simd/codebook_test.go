@@ -34,6 +34,10 @@ var codeBooks = []struct {
 	{"four bits, normal float", 4, []int8{-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127}, bookSigned},
 	{"four bits, far apart", 4, []int8{-127, 127, 126}, bookSigned},
 	{"bytes", 8, nil, bookSigned},
+	{"two bits, one beyond near", 2, []int8{-8, 9, 0}, bookOne},
+	{"two bits, one beyond half range", 2, []int8{-65, 65, 0}, bookSigned},
+	{"four bits, one beyond near", 4, []int8{-8, 9, 0}, bookOne},
+	{"four bits, one beyond half range", 4, []int8{-65, 65, 0}, bookSigned},
 }
 
 // bookMatrix is a matrix of codes in both layouts.

@@ -64,3 +64,27 @@ func TestManyTokensGiveTheBitsOfOne(t *testing.T) {
 		}
 	}
 }
+
+// The largest sums, for tiles of every size, each alone: all codes of one level or of two in turn, all activations
+// +-127.
+func TestPanelExtremesDoNotOverflow(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(43, 1))
+	for _, group := range []int{128, 1024} {
+		x := newMatrix(t, r, 2*RowBlock, 2048, group)
+		for _, code := range []byte{0x00, 0x55, 0xaa, 0x88, 0x22} {
+			for i := range x.codes {
+				x.codes[i] = code
+			}
+			x.pack()
+			k := x.signs(tileTokens)
+			for n := 1; n <= tileTokens; n++ {
+				if tokens, tile := tiles(n); tokens != n || tile != n {
+					t.Fatalf("%d tokens are not one tile", n)
+				}
+				x.checkPanels(t, k, 0, 2, tileTokens-n, tileTokens)
+				x.checkPanels(t, k, 0, 2, 0, n)
+			}
+		}
+	}
+}

@@ -63,9 +63,11 @@ func TestShuffleEqualsTheDefinitionOfTernary(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(50, 1))
 	for range 100 {
-		m, group := 1+r.IntN(150), 32*(1+r.IntN(10))
+		m, group := 1+r.IntN(300), 32*(1+r.IntN(10))
 		k := group * (1 + r.IntN(4))
 		l := newLookUp(t, r, m, k, group)
+		l.x.randomize(r)
+		l.pack()
 		rows := [][]float32{random(r, k), random(r, k), random(r, k)}
 		l.check(t, rows, 0, l.s.RowBlocks())
 		l.check(t, rows[:1], l.s.RowBlocks()/2, l.s.RowBlocks())

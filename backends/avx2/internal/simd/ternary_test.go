@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 )
 
 // matrix is a random ternary matrix in both layouts.
@@ -13,7 +14,12 @@ type matrix struct {
 	t      Ternary
 	codes  []byte
 	scales []float32
+	offset int    // of the packed layout from a multiple of 64 bytes
+	guard  byte   // what stands around it
+	fenced []byte // it and its guards
 	packed []byte
+	from   int    // where it begins among them
+	clean  []byte // codes without those of 3, which count as zeros
 }
 
 func newMatrix(tb testing.TB, r *rand.Rand, m, k, group int) *matrix {
@@ -22,7 +28,7 @@ func newMatrix(tb testing.TB, r *rand.Rand, m, k, group int) *matrix {
 	if !ok {
 		tb.Fatalf("no kernel for %dx%d in groups of %d", m, k, group)
 	}
-	x := &matrix{t: t, codes: make([]byte, m*k/4), scales: make([]float32, m*k/group)}
+	x := &matrix{t: t, codes: make([]byte, m*k/4), scales: make([]float32, m*k/group), guard: 0xaa}
 	for i := range x.codes {
 		for f := range 4 {
 			x.codes[i] |= byte(r.IntN(3)) << (2 * f)
@@ -35,21 +41,41 @@ func newMatrix(tb testing.TB, r *rand.Rand, m, k, group int) *matrix {
 	return x
 }
 
+// guardBytes stand on either side of a packed matrix: more than the widest load.
+const guardBytes = 128
+
 func (x *matrix) pack() {
-	x.packed = slices.Repeat([]byte{0xaa}, x.t.PackedBytes())
+	x.fenced = slices.Repeat([]byte{x.guard}, x.t.PackedBytes()+2*guardBytes+128)
+	x.from = guardBytes + int(-uintptr(unsafe.Pointer(&x.fenced[0]))&63) + x.offset
+	x.packed = x.fenced[x.from : x.from+x.t.PackedBytes() : x.from+x.t.PackedBytes()]
 	half := x.t.RowBlocks() / 2
 	x.t.Repack(x.packed, x.codes, x.scales, half, x.t.RowBlocks())
 	x.t.Repack(x.packed, x.codes, x.scales, 0, half)
+	x.clean = make([]byte, len(x.codes))
+	for i, c := range x.codes {
+		for f := 0; f < 8; f += 2 {
+			if c>>f&3 == 3 {
+				c -= 2 << f
+			}
+		}
+		x.clean[i] = c
+	}
 }
 
 func (x *matrix) row(r int) (codes []byte, scales []float32) {
 	per := x.t.K / x.t.Group
-	return x.codes[r*x.t.K/4 : (r+1)*x.t.K/4], x.scales[r*per : (r+1)*per]
+	return x.clean[r*x.t.K/4 : (r+1)*x.t.K/4], x.scales[r*per : (r+1)*per]
+}
+
+// layOut makes room for n tokens in memory that is not zero.
+func (x *matrix) layOut(n int) *Tokens {
+	k := x.t.Tokens(slices.Repeat([]byte{0x7b}, x.t.TokenBytes(n)), n)
+	return &k
 }
 
 // tokens quantizes n random rows; the second is all +-1 and the third all ones, which give the extreme sums.
 func (x *matrix) tokens(r *rand.Rand, n int) *Tokens {
-	k := x.t.Tokens(make([]byte, x.t.TokenBytes(n)), n)
+	k := x.layOut(n)
 	row := make([]float32, x.t.K)
 	for i := range n {
 		for j := range row {
@@ -62,21 +88,48 @@ func (x *matrix) tokens(r *rand.Rand, n int) *Tokens {
 				row[j] = float32(r.NormFloat64())
 			}
 		}
-		x.t.Quantize(&k, i, row)
+		x.t.Quantize(k, i, row)
 	}
-	return &k
+	return k
+}
+
+// signs makes every activation of n tokens the largest there is: all positive, all negative, then both in turn.
+func (x *matrix) signs(n int) *Tokens {
+	k := x.layOut(n)
+	row := make([]float32, x.t.K)
+	for i := range n {
+		for j := range row {
+			row[j] = [][2]float32{{1, 1}, {-1, -1}, {1, -1}, {-1, 1}}[i%4][j%2]
+		}
+		x.t.Quantize(k, i, row)
+	}
+	return k
 }
 
 // check multiplies tokens lo to hi by the given row blocks and compares every bit with the definition, and what is
 // around the result with what it was.
 func (x *matrix) check(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
 	t.Helper()
-	n, ld := len(k.Scales), x.t.M+3
-	y := make([]float32, n*ld)
-	for i := range y {
-		y[i] = fence
-	}
-	x.t.MatMul(y, ld, x.packed, k, rowLo, rowHi, lo, hi)
+	x.checkProduct(t, k, rowLo, rowHi, lo, hi, func(y []float32, ld int) {
+		x.t.MatMul(y, ld, x.packed, k, rowLo, rowHi, lo, hi)
+	})
+}
+
+// checkPanels is check of whole row blocks through the panels, however few the tokens.
+func (x *matrix) checkPanels(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
+	t.Helper()
+	x.checkProduct(t, k, rowLo, rowHi, lo, hi, func(y []float32, ld int) {
+		c := ternaryCall{t: &x.t, y: y, ldY: ld, k: k}
+		c.panels(x.packed[rowLo*x.t.rowBlockBytes:rowHi*x.t.rowBlockBytes], rowLo, rowHi, lo, hi)
+	})
+}
+
+func (x *matrix) checkProduct(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int, multiply func(y []float32, ld int)) {
+	t.Helper()
+	n, ld := len(k.Scales)+tileTokens, x.t.M+3 // a tile too many would meet the fence
+	y := newFenced(n*ld, 17)
+	multiply(y.x, ld)
+	what := fmt.Sprintf("%dx%d group %d, tokens %d-%d, row blocks %d-%d", x.t.M, x.t.K, x.t.Group, lo, hi, rowLo, rowHi)
 	for i := range n {
 		for r := range ld {
 			want := fence
@@ -84,9 +137,15 @@ func (x *matrix) check(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
 				codes, scales := x.row(r)
 				want = ternaryRef(codes, scales, x.t.Group, k.Q[i*k.StrideQ:], k.Scales[i])
 			}
-			if got := y[i*ld+r]; !same(got, want) {
-				t.Fatalf("%dx%d group %d, tokens %d-%d, row blocks %d-%d: token %d row %d is %x, want %x", x.t.M, x.t.K, x.t.Group, lo, hi, rowLo, rowHi, i, r, got, want)
+			if got := y.x[i*ld+r]; !same(got, want) {
+				t.Fatalf("%s: token %d row %d is %x, want %x", what, i, r, got, want)
 			}
+		}
+	}
+	y.check(t, what)
+	for i, b := range x.fenced {
+		if (i < x.from || i >= x.from+len(x.packed)) && b != x.guard {
+			t.Fatalf("%s: byte %d of the packed matrix of %d is written", what, i-x.from, len(x.packed))
 		}
 	}
 }
