@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/cockroachdb/errors"
@@ -68,7 +69,7 @@ func (c Config) Validate() error {
 	case c.HeadDim()%2 != 0:
 		return bad("rotary positions turn pairs of elements", "width %d of a head is odd", c.HeadDim())
 	case c.Heads%c.KVHeads != 0:
-		return bad("each key head serves equally many query heads", "heads %d is no multiple of kv_heads %d", c.Heads, c.KVHeads)
+		return bad(fmt.Sprintf("each key head serves equally many query heads: --kv-heads %d fits", gcd(c.Heads, c.KVHeads)), "heads %d is no multiple of kv_heads %d", c.Heads, c.KVHeads)
 	case !(c.NormEps > 0 && c.NormEps < 1):
 		return bad("1e-6 is usual", "norm_eps is %v", c.NormEps)
 	case !(c.RoPETheta >= 1 && c.RoPETheta <= 1e9):
@@ -79,6 +80,14 @@ func (c Config) Validate() error {
 		return errors.WithHint(errors.Wrapf(ErrConfig, "head %q", c.Head), framework.Suggest(c.Head, []string{"ternary", "f16"}))
 	}
 	return nil
+}
+
+// gcd is the largest number that divides both.
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // presets are models by name. The widths of tiny and the recipe that goes with

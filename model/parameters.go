@@ -13,7 +13,7 @@ type Category string
 
 // The categories.
 const (
-	Ternary   Category = "ternary"   // a weight with a packed form
+	Ternary   Category = "ternary"   // a weight with a packed form, whatever its quantizer; tables name that
 	Linear    Category = "linear"    // a weight that stays in floats
 	Embedded  Category = "embedding" // the embedding table
 	NormGain  Category = "norm"      // gains of RMSNorm

@@ -2,6 +2,7 @@ package avx2
 
 import (
 	"runtime"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 	"github.com/klauspost/cpuid/v2"
@@ -18,7 +19,30 @@ func init() { framework.Backends.Register("avx2", Open) }
 
 // Supported reports whether this program on this processor can run the backend.
 func Supported() bool {
-	return assembly && cpuid.CPU.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.F16C)
+	return unsupported(assembly, cpuid.CPU.Has) == nil
+}
+
+// unsupported says why a program, with assembly or without, cannot run the
+// backend on a processor that has these features; nil is that it can.
+func unsupported(assembly bool, has func(cpuid.FeatureID) bool) error {
+	if !assembly && runtime.GOARCH == "amd64" {
+		err := errors.Wrap(framework.ErrUnsupported, "this program was built without assembly")
+		return errors.WithHint(err, "build it without the tag purego, or use --backend scalar")
+	}
+	if !assembly {
+		return errors.WithHint(errors.Wrapf(framework.ErrUnsupported, "there is no assembly for %s", runtime.GOARCH), "use --backend scalar")
+	}
+	var lacks []string
+	for _, f := range []cpuid.FeatureID{cpuid.AVX2, cpuid.FMA3, cpuid.F16C} {
+		if !has(f) {
+			lacks = append(lacks, f.String())
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	err := errors.Wrapf(framework.ErrUnsupported, "processor %q lacks %s", cpuid.CPU.BrandName, strings.Join(lacks, ", "))
+	return errors.WithHint(err, "use --backend scalar")
 }
 
 // Open returns the backend. The option threads is the number of workers, 0
@@ -37,9 +61,8 @@ func Open(o framework.Options) (framework.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !Supported() {
-		err := errors.Wrapf(framework.ErrUnsupported, "processor %q (%s)", cpuid.CPU.BrandName, runtime.GOARCH)
-		return nil, errors.WithHint(err, "avx2 needs an amd64 build and a processor with AVX2, FMA and F16C; use --backend scalar")
+	if err := unsupported(assembly, cpuid.CPU.Has); err != nil {
+		return nil, err
 	}
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)

@@ -71,6 +71,12 @@ func listBackends() ([]backendInfo, error) {
 	return list, nil
 }
 
+// reason is the error without the name and the words that all such errors share.
+func (b backendInfo) reason() string {
+	short := strings.TrimPrefix(b.Error, fmt.Sprintf("backend %q: ", b.Name))
+	return strings.TrimSuffix(short, ": "+framework.ErrUnsupported.Error())
+}
+
 func (a *app) printBackends(list []backendInfo) error {
 	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "NAME\tDEVICE\tTHREADS\tOWN KERNELS\t")
@@ -80,7 +86,7 @@ func (a *app) printBackends(list []backendInfo) error {
 			note = "auto"
 		}
 		if b.Error != "" {
-			fmt.Fprintf(tw, "%s\t%s\t\t\t\n", b.Name, b.Error)
+			fmt.Fprintf(tw, "%s\t%s\t\t\t\n", b.Name, b.reason())
 			continue
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%s\n", b.Name, b.Device, b.Threads, len(b.Native), note)

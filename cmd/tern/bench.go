@@ -29,7 +29,8 @@ A peer is a program of somebody else that is measured in the same rounds:
 
 sh runs the command, with the row's values for {threads} and, by part, kernels: {rows} {cols} {tokens} {quant}; gemm:
 {form} (nt, nn, tn) {m} {n} {k} {tokens} {rows} {cols}; decode: {model} {preset} {tokens}; prefill: {model} {preset}
-{prompt}; train: {preset} {batch} {window}; tokenizer: {what} {text}. Its last line must be its rate in the row's unit.`
+{prompt}; train: {preset} {batch} {window}; tokenizer: {what} {text}; start:
+{model} {preset}. Its last line must be its rate in the row's unit.`
 
 // benchReport is what tern bench reports.
 type benchReport struct {
@@ -49,8 +50,8 @@ type casesOf func(ctx context.Context, l *lab, dir string) ([]benchCase, error)
 func newBenchCmd(a *app) *cobra.Command {
 	var f benchFlags
 	var all bool
-	cmd := newGroup("bench", "Measure kernels, decoding, prefill, training and the tokenizer against the machine's limits",
-		newBenchKernelsCmd(a), newBenchDecodeCmd(a), newBenchPrefillCmd(a), newBenchTrainCmd(a), newBenchTokenizerCmd(a))
+	cmd := newGroup("bench", "Measure kernels, decoding, prefill, training, the tokenizer and the start against the machine's limits",
+		newBenchKernelsCmd(a), newBenchDecodeCmd(a), newBenchPrefillCmd(a), newBenchTrainCmd(a), newBenchTokenizerCmd(a), newBenchStartCmd(a))
 	cmd.Long = benchLong
 	unknown := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -69,7 +70,7 @@ func newBenchCmd(a *app) *cobra.Command {
 		return a.bench(cmd.Context(), f, "", quick(a))
 	}
 	f.add(cmd.Flags(), 3, 0.1)
-	cmd.Flags().BoolVar(&all, "all", false, "measure everything: the five commands one after another, 5 rounds of 0.2 s")
+	cmd.Flags().BoolVar(&all, "all", false, "measure everything: the six commands one after another, 5 rounds of 0.2 s")
 	return cmd
 }
 
@@ -89,6 +90,7 @@ func (a *app) bench(ctx context.Context, f benchFlags, main string, cases casesO
 	if err != nil {
 		return err
 	}
+	l.notePeers(all)
 	chosen, err := l.backend(l.threadsOf("train")[0])
 	if err != nil {
 		return err
@@ -145,9 +147,11 @@ func everything(a *app) casesOf {
 	return together(
 		kernelsFlags{shapes: reportShapes, tokens: []int{1, 4, 16, 64}, quant: defaultQuant, gemm: true, gemmShapes: trainingShapes}.cases,
 		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, quant: "int4", gemmShapes: "none"}.cases,
+		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, levels: normalBook, gemmShapes: "none"}.cases,
 		modelFlags{part: "decode", s: nano(), tokens: 64}.cases(a),
 		modelFlags{part: "prefill", s: nano(), tokens: 512}.cases(a),
 		trainFlags{s: nano()}.cases(a),
 		tokenizerFlags{tokenizer: "gpt2"}.cases,
+		startFlags{s: nano()}.cases(a),
 	)
 }

@@ -52,7 +52,7 @@ func gemmCase(f gemmForm, n, m, k int, threads []int) benchCase {
 		values: values,
 		work:   work{F32: ops, Bytes: 4 * float64(x[0]*x[1]+y[0]*y[1]+M*N)},
 		open: func(ctx context.Context, be framework.Backend) (subject, error) {
-			return newGemm(ctx, be, f, n, m, k, copiesFor(ops, 2e9, 16))
+			return newGemm(ctx, be, f, n, m, k, gemmCopies(n, m, k))
 		},
 	}
 	few := max(1, min(n, (1<<26)/max(m, 512)/max(k, 512)))
@@ -69,18 +69,14 @@ func gemmCase(f gemmForm, n, m, k int, threads []int) benchCase {
 	return c
 }
 
-// newGemm repeats a product for left operands of their own. The right operand
-// is a value of the run, not a state: what a backend does to it counts.
+// gemmCopies is copiesFor an f32 product.
+func gemmCopies(n, m, k int) int {
+	return copiesFor(2*float64(n)*float64(m)*float64(k), 2e9, 16)
+}
+
+// newGemm repeats a product for left operands of their own.
 func newGemm(ctx context.Context, be framework.Backend, f gemmForm, n, m, k, copies int) (*graphRun, error) {
-	xs, ys := f.sizes(n, m, k)
-	g, err := graph.Trace(func(b *graph.Builder) {
-		y := b.Scale(b.GlobalParam("y", graph.Init{}, ys[0], ys[1]), 0.5)
-		for i := range copies {
-			x := b.GlobalParam(fmt.Sprintf("x.%d", i), graph.Init{}, xs[0], xs[1])
-			z := b.MatMul(x, y, f.transX, f.transY)
-			b.Update(b.GlobalBuffer(fmt.Sprintf("z.%d", i), tensor.T(tensor.F32, z.Shape()...)), z)
-		}
-	})
+	g, err := traceGemm(f, n, m, k, copies)
 	if err != nil {
 		return nil, errors.Wrap(err, "trace the product")
 	}
@@ -90,4 +86,18 @@ func newGemm(ctx context.Context, be framework.Backend, f gemmForm, n, m, k, cop
 	}
 	r.units = 2 * float64(n) * float64(m) * float64(k) * float64(copies) / 1e9
 	return r, nil
+}
+
+// traceGemm is the graph of newGemm. The right operand is a value of the run,
+// not a state: what a backend does to it counts.
+func traceGemm(f gemmForm, n, m, k, copies int) (*graph.Graph, error) {
+	xs, ys := f.sizes(n, m, k)
+	return graph.Trace(func(b *graph.Builder) {
+		y := b.Scale(b.GlobalParam("y", graph.Init{}, ys[0], ys[1]), 0.5)
+		for i := range copies {
+			x := b.GlobalParam(fmt.Sprintf("x.%d", i), graph.Init{}, xs[0], xs[1])
+			z := b.MatMul(x, y, f.transX, f.transY)
+			b.Update(b.GlobalBuffer(fmt.Sprintf("z.%d", i), tensor.T(tensor.F32, z.Shape()...)), z)
+		}
+	})
 }

@@ -28,6 +28,7 @@ type kernelsFlags struct {
 	shapes     string
 	tokens     []int
 	quant      string
+	levels     []int // of a code book instead; nil is quant
 	gemm       bool
 	gemmShapes string
 }
@@ -45,12 +46,21 @@ func newBenchKernelsCmd(a *app) *cobra.Command {
 			"--gemm adds the f32 products of a linear layer's training: X W^T, dY W and dY^T X for TOKENS x ROWS x COLS, what a backend\n" +
 			"does to lay out their operands included.",
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.bench(cmd.Context(), f, "kernels", k.cases) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("gemm-shape") && !k.gemm {
+				return usagef("add --gemm", "--gemm-shape %s without --gemm: f32 products are not measured", k.gemmShapes)
+			}
+			if cmd.Flags().Changed("quant") && k.levels != nil {
+				return usagef("leave one of them out", "--quant beside --levels: both name a code book")
+			}
+			return a.bench(cmd.Context(), f, "kernels", k.cases)
+		},
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&k.shapes, "shape", reportShapes, "ROWSxCOLS of the weights, separated by commas; none")
 	fs.IntSliceVar(&k.tokens, "tokens", []int{1}, "tokens at once, such as 1,4,16,64")
 	fs.StringVar(&k.quant, "quant", defaultQuant, "quantizer of the weights")
+	fs.IntSliceVar(&k.levels, "levels", nil, "instead of --quant a code book of 2, 4 or up to 16 levels from -127 to 127, ascending, with groups of 128")
 	fs.BoolVar(&k.gemm, "gemm", false, "also measure f32 products in the shapes of training")
 	fs.StringVar(&k.gemmShapes, "gemm-shape", trainingShapes, "TOKENSxROWSxCOLS of --gemm")
 	f.add(fs, 5, 0.2)
@@ -59,7 +69,7 @@ func newBenchKernelsCmd(a *app) *cobra.Command {
 
 // cases are the products by size, those by quantized weights first.
 func (k kernelsFlags) cases(_ context.Context, l *lab, _ string) ([]benchCase, error) {
-	q, err := framework.Quantizers.Open(k.quant)
+	q, err := k.quantizer()
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +87,14 @@ func (k kernelsFlags) cases(_ context.Context, l *lab, _ string) ([]benchCase, e
 			if err != nil {
 				return nil, err
 			}
+			if err := l.fitsKernel(q, s[0], s[1], n); err != nil {
+				return nil, err
+			}
 			all = append(all, c)
 		}
+	}
+	if !k.gemm && len(all) == 0 {
+		return nil, usagef("name a shape, or add --gemm", "--shape %s without --gemm: there is nothing to measure", k.shapes)
 	}
 	if !k.gemm {
 		return all, nil
@@ -88,10 +104,24 @@ func (k kernelsFlags) cases(_ context.Context, l *lab, _ string) ([]benchCase, e
 	}
 	for _, f := range gemmForms {
 		for _, s := range shapes {
+			if err := l.fitsGemm(f, s[0], s[1], s[2]); err != nil {
+				return nil, err
+			}
 			all = append(all, gemmCase(f, s[0], s[1], s[2], l.threadsOf("gemm")))
 		}
 	}
+	if len(all) == 0 {
+		return nil, usagef("name a shape", "--shape %s and --gemm-shape %s: there is nothing to measure", k.shapes, k.gemmShapes)
+	}
 	return all, nil
+}
+
+// quantizer is that of the weights.
+func (k kernelsFlags) quantizer() (framework.Quantizer, error) {
+	if k.levels != nil {
+		return newBook(k.levels)
+	}
+	return framework.Quantizers.Open(k.quant)
 }
 
 // parseShapes reads a list such as 128x128,4096x11008, each with so many
@@ -122,15 +152,24 @@ func parseShapes(flag, list, form string) ([][]int, error) {
 // run of it takes long enough that starting it does not count.
 func copiesFor(ops, enough float64, most int) int { return max(1, min(int(enough/ops), most)) }
 
+// kernelCopies is copiesFor a product by a quantized weight.
+func kernelCopies(m, k, tokens int) int {
+	return copiesFor(2*float64(m)*float64(k)*float64(tokens), 5e7, 512)
+}
+
 // kernelCase measures the product of tokens by a quantized weight [m,k].
 func kernelCase(q framework.Quantizer, m, k, tokens int, threads []int) (benchCase, error) {
 	f := q.Format()
 	if !f.Quantized() {
 		return benchCase{}, usagef("--gemm measures f32 products", "--quant %s: its weights are no codes", q.Spec())
 	}
+	kind, _, _ := strings.Cut(q.Spec(), ":")
 	rows, cols, err := f.Scales(m, k)
+	if _, ours := q.(book); ours && err != nil {
+		return benchCase{}, usagef("choose another --shape", "--shape %dx%d: %v", m, k, err)
+	}
 	if err != nil {
-		return benchCase{}, usagef("choose another --shape or group", "--shape %dx%d: %v", m, k, err)
+		return benchCase{}, usagef(fmt.Sprintf("choose another --shape, or one scale a row: --quant %s:group=row", kind), "--shape %dx%d: %v", m, k, err)
 	}
 	ops := 2 * float64(m) * float64(k) * float64(tokens)
 	c := benchCase{
@@ -140,8 +179,11 @@ func kernelCase(q framework.Quantizer, m, k, tokens int, threads []int) (benchCa
 		values: map[string]string{"rows": fmt.Sprint(m), "cols": fmt.Sprint(k), "tokens": fmt.Sprint(tokens), "quant": q.Spec()},
 		work:   linearWork(f, float64(m)*float64(k), float64(rows)*float64(cols)),
 		open: func(ctx context.Context, be framework.Backend) (subject, error) {
-			return newKernel(ctx, be, q, m, k, tokens, copiesFor(ops, 5e7, 512))
+			return newKernel(ctx, be, q, m, k, tokens, kernelCopies(m, k, tokens))
 		},
+	}
+	if b, ours := q.(book); ours {
+		c.params["levels"] = b.Format().Levels
 	}
 	c.work.Int8, c.work.F32 = c.work.Int8*float64(tokens), c.work.F32*float64(tokens)
 	c.work.Bytes += 4 * float64(tokens) * float64(m+k)
@@ -213,6 +255,33 @@ func drawNormal(v []float32, name string, mean, std float64) {
 	}
 }
 
+// traceKernel is the graph of newKernel.
+func traceKernel(q framework.Quantizer, m, k, tokens, copies int) (*graph.Graph, error) {
+	f := q.Format()
+	rows, cols, err := f.Scales(m, k)
+	if err != nil {
+		return nil, err
+	}
+	return graph.Trace(func(b *graph.Builder) {
+		codes := b.GlobalBuffer("codes", tensor.T(f.Code(), m, k))
+		scales := b.GlobalBuffer("scales", tensor.T(tensor.F32, rows, cols))
+		for i := range copies {
+			x := b.GlobalParam(fmt.Sprintf("x.%d", i), graph.Init{}, tokens, k)
+			y := b.CodeBookMatMul(x, codes, scales, f.Linear())
+			b.Update(b.GlobalBuffer(fmt.Sprintf("y.%d", i), y.Type()), y)
+		}
+	})
+}
+
+// tracePack is the graph that makes the states codes and scales of a weight.
+func tracePack(q framework.Quantizer, m, k int) (*graph.Graph, error) {
+	return graph.Trace(func(b *graph.Builder) {
+		codes, scales := q.Pack(b, b.GlobalParam("w", graph.Init{}, m, k))
+		b.Update(b.GlobalBuffer("codes", codes.Type()), codes)
+		b.Update(b.GlobalBuffer("scales", scales.Type()), scales)
+	})
+}
+
 // newKernel repeats the product of tokens by one weight, for rows of its own
 // each time.
 func newKernel(ctx context.Context, be framework.Backend, q framework.Quantizer, m, k, tokens, copies int) (*graphRun, error) {
@@ -220,14 +289,7 @@ func newKernel(ctx context.Context, be framework.Backend, q framework.Quantizer,
 	if err != nil {
 		return nil, err
 	}
-	g, err := graph.Trace(func(b *graph.Builder) {
-		codes, scales := b.GlobalBuffer("codes", states["codes"].Type), b.GlobalBuffer("scales", states["scales"].Type)
-		for i := range copies {
-			x := b.GlobalParam(fmt.Sprintf("x.%d", i), graph.Init{}, tokens, k)
-			y := b.CodeBookMatMul(x, codes, scales, q.Format().Linear())
-			b.Update(b.GlobalBuffer(fmt.Sprintf("y.%d", i), y.Type()), y)
-		}
-	})
+	g, err := traceKernel(q, m, k, tokens, copies)
 	if err != nil {
 		return nil, errors.Wrap(err, "trace the product")
 	}
@@ -241,11 +303,7 @@ func newKernel(ctx context.Context, be framework.Backend, q framework.Quantizer,
 
 // packRandom gives the states codes and scales of a random weight [m,k].
 func packRandom(ctx context.Context, be framework.Backend, q framework.Quantizer, m, k int) (states map[string]*tensor.Tensor, err error) {
-	g, err := graph.Trace(func(b *graph.Builder) {
-		codes, scales := q.Pack(b, b.GlobalParam("w", graph.Init{}, m, k))
-		b.Update(b.GlobalBuffer("codes", codes.Type()), codes)
-		b.Update(b.GlobalBuffer("scales", scales.Type()), scales)
-	})
+	g, err := tracePack(q, m, k)
 	if err != nil {
 		return nil, errors.Wrap(err, "trace packing")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -71,7 +72,7 @@ func (a *app) newLab(f benchFlags, main string) (*lab, error) {
 	l := &lab{a: a, spec: f.spec, rounds: f.rounds, scalar: f.scalar, main: main, open: map[string]framework.Backend{}}
 	l.least = time.Duration(f.seconds * float64(time.Second))
 	l.probe = &prober{time: max(2*time.Millisecond, min(l.least/4, 50*time.Millisecond))}
-	if err := l.setThreads(f.threads); err != nil {
+	if err := l.setThreads(f); err != nil {
 		return nil, err
 	}
 	for _, s := range f.peers {
@@ -90,16 +91,27 @@ func (a *app) newLab(f benchFlags, main string) (*lab, error) {
 	return l, nil
 }
 
-// setThreads checks the numbers of threads and leaves out repetitions.
-func (l *lab) setThreads(threads []int) error {
-	for _, t := range threads {
+// setThreads checks the numbers of threads and leaves out repetitions. A
+// backend that names its own is measured on those.
+func (l *lab) setThreads(f benchFlags) error {
+	for _, t := range f.threads {
 		if t < 0 {
 			return usagef("0 is one for each processor", "--threads %d", t)
 		}
-		if t = l.a.clampThreads(t); t == 0 {
-			t = runtime.GOMAXPROCS(0)
+	}
+	if len(f.threads) == 0 {
+		spec, t, err := l.a.chooseThreads(f.spec, 0, false)
+		if err == nil && spec != f.spec {
+			l.spec, l.threads = spec, []int{cmp.Or(t, runtime.GOMAXPROCS(0))}
 		}
-		if !slices.Contains(l.threads, t) {
+		return err
+	}
+	for _, t := range f.threads {
+		_, t, err := l.a.chooseThreads(f.spec, t, true)
+		if err != nil {
+			return err
+		}
+		if t = cmp.Or(t, runtime.GOMAXPROCS(0)); !slices.Contains(l.threads, t) {
 			l.threads = append(l.threads, t)
 		}
 	}

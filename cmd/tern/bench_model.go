@@ -42,6 +42,9 @@ func randomWeights(ctx context.Context, be framework.Backend, c model.Config) (w
 	if err != nil {
 		return nil, err
 	}
+	if err := fitsRandom(be, m, params); err != nil {
+		return nil, err
+	}
 	store, err := be.NewStore()
 	if err != nil {
 		return nil, err
@@ -227,25 +230,31 @@ func (m modelFlags) cases(a *app) casesOf {
 		}
 		b := benchModel{path: m.path, name: filepath.Base(m.path)}
 		if m.path == "" {
-			// A window fits any context: there is none here.
-			err := m.s.set.Flags().Set("window", "1")
-			if err == nil {
-				err = m.s.load(a)
-			}
-			if err == nil {
-				err = m.s.resolve(nil)
-			}
-			if err != nil {
-				return nil, err
-			}
-			b.config = m.s.Model
-			if b.name, err = modelName(m.s); err != nil {
+			var err error
+			if b, err = presetModel(a, m.s); err != nil {
 				return nil, err
 			}
 		}
 		c, err := l.modelCase(ctx, m.part, b, m.tokens)
 		return []benchCase{c}, err
 	}
+}
+
+// presetModel is the model that settings describe.
+func presetModel(a *app, s *settings) (m benchModel, err error) {
+	// A window fits any context: there is none here.
+	if err := s.set.Flags().Set("window", "1"); err != nil {
+		return m, err
+	}
+	if err := s.load(a); err != nil {
+		return m, err
+	}
+	if err := s.resolve(nil); err != nil {
+		return m, err
+	}
+	m.config = s.Model
+	m.name, err = modelName(s)
+	return m, err
 }
 
 // modelName is the preset's name or, where something was changed, the number

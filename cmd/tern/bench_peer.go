@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"os/exec"
 	"regexp"
@@ -16,7 +17,7 @@ import (
 )
 
 // Parts of the benchmark that a peer can take part in.
-var benchParts = []string{"kernels", "gemm", "decode", "prefill", "train", "tokenizer"}
+var benchParts = []string{"kernels", "gemm", "decode", "prefill", "train", "tokenizer", "start"}
 
 // peer is a program of somebody else that is measured beside ours.
 type peer struct {
@@ -64,6 +65,42 @@ func (p peer) fill(values map[string]string) string {
 		}
 		return s
 	})
+}
+
+// unknown are the names in braces for which no row of its part has a value, and
+// the shell's own ${name} apart.
+func (p peer) unknown(values map[string]string) (names []string) {
+	for _, at := range placeholder.FindAllStringIndex(p.command, -1) {
+		name := p.command[at[0]:at[1]]
+		_, known := values[name[1:len(name)-1]]
+		if !known && (at[0] == 0 || p.command[at[0]-1] != '$') && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// notePeers says which peers are measured in no row, and what of their commands
+// no row fills in.
+func (l *lab) notePeers(all []benchCase) {
+	for _, p := range l.peers {
+		values := map[string]string{"threads": ""}
+		rows := 0
+		for _, c := range all {
+			if c.part == p.part {
+				maps.Copy(values, c.values)
+				rows++
+			}
+		}
+		unknown := p.unknown(values)
+		switch {
+		case rows == 0:
+			l.a.note("note: --peer %s/%s: no row of %s is measured, and the peer is not", p.part, p.name, p.part)
+		case len(unknown) > 0:
+			known := slices.Sorted(maps.Keys(values))
+			l.a.note("note: --peer %s: no row of %s has a value for %s; there are {%s}", p.name, p.part, strings.Join(unknown, " "), strings.Join(known, "} {"))
+		}
+	}
 }
 
 // rate runs the command and returns the number in the last line that it

@@ -104,3 +104,11 @@ func TestPeerValuesAreOneWordEach(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+func TestNamesThatNoRowFillsInAreFound(t *testing.T) {
+	p := peer{command: "run {rows} {foo} ${home} {a,b} {bar} {foo}"}
+	got := strings.Join(p.unknown(map[string]string{"rows": "3"}), " ")
+	if want := "{foo} {bar}"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

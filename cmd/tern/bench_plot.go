@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -22,12 +23,23 @@ import (
 // plotFormats are the files that --plot writes.
 var plotFormats = []string{".svg", ".png"}
 
-// checkPlot refuses a name that says no format.
+// checkPlot refuses a name that says no format, and a directory in which no file
+// can be made: it makes one.
 func checkPlot(path string) error {
-	if path != "" && !slices.Contains(plotFormats, filepath.Ext(path)) {
+	if path == "" {
+		return nil
+	}
+	if !slices.Contains(plotFormats, filepath.Ext(path)) {
 		return usagef("name FILE.svg or FILE.png", "--plot %s", path)
 	}
-	return nil
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		return usagef("name FILE.svg or FILE.png", "--plot %s is a directory", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".tern-plot-")
+	if err != nil {
+		return usagef("the directory "+filepath.Dir(path)+" must exist, and be writable", "--plot %s: %v", path, err)
+	}
+	return errors.CombineErrors(f.Close(), os.Remove(f.Name()))
 }
 
 // plotBench draws each part that was measured: to path, or where there are

@@ -56,6 +56,7 @@ func TestTheJSONHasTheFieldsThatAreDocumented(t *testing.T) {
 	fieldsOf(raw, "", fields)
 	for _, args := range [][]string{
 		{"bench", "kernels", "--shape", "none", "--gemm", "--gemm-shape", "8x16x32"},
+		{"bench", "kernels", "--shape", "32x128", "--levels", "-127,5"},
 		{"bench", "train", "--config", "small.yaml"},
 		{"bench", "decode", "--config", "small.yaml", "--tokens", "3"},
 		{"bench", "prefill", "--config", "small.yaml", "--prompt", "3"},

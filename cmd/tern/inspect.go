@@ -127,10 +127,15 @@ func tableOf(name string, m *model.Model) (*modelTable, error) {
 	return t, nil
 }
 
-// categoryName is the word for a category in tables; the residual's goes by
-// its own name.
+// categoryName is the word for a category in tables; quantized weights and the
+// residual's go by the names of what made them.
 func categoryName(m model.Config, c model.Category) string {
-	if c != model.Residuals {
+	switch c {
+	case model.Residuals:
+	case model.Ternary:
+		name, _, _ := strings.Cut(m.Quant, ":")
+		return name
+	default:
 		return string(c)
 	}
 	name, _, _ := strings.Cut(m.Residual, ":")
@@ -144,11 +149,14 @@ func categoryName(m model.Config, c model.Category) string {
 func (a *app) printTable(t *modelTable) {
 	c := t.Config
 	a.printf("%s: %d layers, width %d, %d heads (%d for keys), ffn %d, context %d\n", t.Name, c.Layers, c.Dim, c.Heads, c.KVHeads, c.FFN, c.Context)
-	tied := ""
+	head, tied := c.Head, ""
+	if head == string(model.Ternary) {
+		head = categoryName(c, model.Ternary)
+	}
 	if c.Tied {
 		tied = " (the embedding)"
 	}
-	a.printf("tokenizer %s (%s tokens), quantizer %s, residual %s, head %s%s\n\n", c.Tokenizer, thousands(c.Vocab), c.Quant, c.Residual, c.Head, tied)
+	a.printf("tokenizer %s (%s tokens), quantizer %s, residual %s, head %s%s\n\n", c.Tokenizer, thousands(c.Vocab), c.Quant, c.Residual, head, tied)
 	row := func(name, parameters, bytes string) { a.printf("%-11s %15s %15s\n", name, parameters, bytes) }
 	row("category", "parameters", "export bytes")
 	for _, r := range append(slices.Clone(t.Rows), t.Total) {

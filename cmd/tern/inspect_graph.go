@@ -49,7 +49,7 @@ func (c inspectCmd) printGraph(_ context.Context, a *app, m *model.Model) (err e
 		return err
 	}
 	if c.lowered {
-		be, err := openBackend(c.s.Run.Backend, c.s.Run.Threads)
+		be, err := c.s.openBackend(a)
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func (s *settings) modelFlags(fs *pflag.FlagSet) {
 	fs.Float64Var(&m.NormEps, "norm-eps", 0, "epsilon of the norms")
 	fs.StringVar(&m.Quant, "quant", "", "quantizer of the linear layers, such as ternary:group=128 or none")
 	fs.StringVar(&m.Residual, "residual", "", "residual, such as mhclite:streams=2, scaled or standard")
-	fs.StringVar(&m.Head, "head", "", "output layer: ternary or f16")
+	fs.StringVar(&m.Head, "head", "", "output layer: ternary, which is quantized as the linear layers are (--quant), or f16")
 	fs.BoolVar(&m.Tied, "tied", false, "the output layer is the embedding")
 	fs.BoolVar(&m.SubNorm, "sub-norm", false, "norms before the last matrix of each sub-layer")
 }
@@ -195,6 +195,12 @@ func (s *settings) resolve(from *resolved) error {
 	}
 	s.Model.Tokenizer, s.Model.Vocab = tok.Name(), tok.Vocab()
 	return s.normalize()
+}
+
+// openBackend opens the chosen backend.
+func (s *settings) openBackend(a *app) (framework.Backend, error) {
+	_, given := s.set.Given("threads")
+	return a.openChosen(s.Run.Backend, s.Run.Threads, given)
 }
 
 // normalize writes specs as their owners write them, so that equal settings

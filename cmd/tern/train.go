@@ -96,7 +96,7 @@ func (j *job) setUp(ctx context.Context) error {
 	if err := j.requireSame(j.info.Train.SHA256); err != nil {
 		return err
 	}
-	if j.be, err = openBackend(j.s.Run.Backend, j.a.clampThreads(j.s.Run.Threads)); err != nil {
+	if j.be, err = j.s.openBackend(j.a); err != nil {
 		return err
 	}
 	if j.trainer, err = train.New(ctx, j.be, j.model, j.s.Recipe); err != nil {

@@ -46,9 +46,28 @@ func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
 		f := invalid.GetFlag()
-		return usagef(f.Usage, "--%s: %q is no %s", f.Name, invalid.GetValue(), f.Value.Type())
+		return usagef(f.Usage, "--%s: %q is no %s", f.Name, invalid.GetValue(), kindOfFlag(f.Value.Type()))
 	}
 	return usagef(hint, "%v", err)
+}
+
+// kindOfFlag is what a person calls the values of a flag of that type.
+func kindOfFlag(kind string) string {
+	switch kind {
+	case "int":
+		return "integer"
+	case "uint64":
+		return "integer from 0 on"
+	case "intSlice":
+		return "list of integers such as 1,4"
+	case "float64":
+		return "number"
+	case "bool":
+		return "true or false"
+	case "duration":
+		return "duration such as 30s or 1h30m"
+	}
+	return kind
 }
 
 // noArgs refuses arguments that are no flags.

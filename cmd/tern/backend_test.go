@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/framework"
+)
+
+func TestABackendThatCannotRunIsListedWithAShortReason(t *testing.T) {
+	err := errors.Wrapf(errors.Wrap(framework.ErrUnsupported, "this program was built without assembly"), "backend %q", "fast")
+	var out bytes.Buffer
+	a := &app{stdout: &out}
+	if err := a.printBackends([]backendInfo{{Info: framework.Info{Name: "fast"}, Error: err.Error()}}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if got := strings.Join(strings.Fields(lines[1]), " "); got != "fast this program was built without assembly" {
+		t.Errorf("listed as %q", got)
+	}
+}
+
+func TestThreadsMayBeGivenInEitherPlace(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec    string
+		threads int
+		given   bool
+		want    string // "" is an error
+		n       int
+	}{
+		"nowhere":             {"avx2", 0, false, "avx2", 0},
+		"by the flag":         {"avx2:ternary=pshufb", 1, true, "avx2:ternary=pshufb", 1},
+		"in the spec":         {"avx2:threads=1", 0, false, "avx2", 1},
+		"before others":       {"auto:threads=1,ternary=pshufb", 0, false, "auto:ternary=pshufb", 1},
+		"after others":        {"avx2:ternary=pshufb,threads=0", 0, false, "avx2:ternary=pshufb", 0},
+		"twice":               {"avx2:threads=1", 1, true, "", 0},
+		"twice, one for each": {"avx2:threads=1", 0, true, "", 0},
+		"negative":            {"avx2:threads=-1", 0, false, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &app{stderr: &lockedWriter{Writer: &bytes.Buffer{}}}
+			spec, n, err := a.chooseThreads(c.spec, c.threads, c.given)
+			if spec != c.want || n != c.n || (err == nil) != (c.want != "") {
+				t.Errorf("%q on %d, error %v, want %q on %d", spec, n, err, c.want, c.n)
+			}
+			if err != nil && !errors.Is(err, errUsage) {
+				t.Errorf("error %v is no usage error", err)
+			}
+		})
+	}
+}
