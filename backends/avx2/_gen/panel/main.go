@@ -58,6 +58,9 @@ func start(name string, flags attr.Attribute, sig string, doc ...string) {
 	b.Doc(doc...)
 }
 
+// ahead is how many bytes before they are unpacked codes are fetched: those of the next panel, of 1024 columns.
+const ahead = 1024 / 128 * 576
+
 func unpack() {
 	start("unpackPanel", attr.NOSPLIT, "func(dst, w []byte, blocks, steps int)",
 		"unpackPanel writes the codes of so many blocks of one row block, one byte each, 256*steps bytes a block.")
@@ -70,6 +73,7 @@ func unpack() {
 	b.Label("block")
 	b.MOVQ(steps, j)
 	b.Label("step")
+	b.PREFETCHT0(at(w, ahead))
 	for h := range 2 {
 		b.VMOVDQU(at(w, 32*h), ymm[h])
 		for f := range 4 {

@@ -117,6 +117,7 @@ func tokens(nt, halves int, long bool) {
 
 func tokenStep(p, q reg.Register, ldQ [2]reg.Register, nt, halves int) {
 	code, field := ymm[8:10], ymm[10:12]
+	b.PREFETCHT0(at(p, ahead)) // a few tokens are over before memory answers
 	for h := range halves {
 		b.VMOVDQU(at(p, 32*h), code[h])
 	}

@@ -4,7 +4,7 @@ package simd
 
 const (
 	// panelTokens is the number of tokens from which codes are unpacked first.
-	panelTokens = 12
+	panelTokens = 24
 	// panelBytes is the size of an unpacked piece of a row block: half of the first-level cache.
 	panelBytes = 16 << 10
 	// tokenBytes is the part of the tokens that all row blocks meet together: a part of the second-level cache.

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func unpackPanel(dst []byte, w []byte, blocks int, steps int)
-// Requires: AVX, AVX2
+// Requires: AVX, AVX2, MMX+
 TEXT ·unpackPanel(SB), NOSPLIT, $0-64
 	MOVQ    dst_base+0(FP), DI
 	MOVQ    w_base+24(FP), SI
@@ -17,37 +17,38 @@ block:
 	MOVQ DX, AX
 
 step:
-	VMOVDQU (SI), Y0
-	VPAND   Y0, Y15, Y3
-	VMOVDQU Y3, (DI)
-	VPSRLW  $0x02, Y0, Y2
-	VPAND   Y2, Y15, Y3
-	VMOVDQU Y3, 64(DI)
-	VPSRLW  $0x04, Y0, Y2
-	VPAND   Y2, Y15, Y3
-	VMOVDQU Y3, 128(DI)
-	VPSRLW  $0x06, Y0, Y2
-	VPAND   Y2, Y15, Y3
-	VMOVDQU Y3, 192(DI)
-	VMOVDQU 32(SI), Y1
-	VPAND   Y1, Y15, Y3
-	VMOVDQU Y3, 32(DI)
-	VPSRLW  $0x02, Y1, Y2
-	VPAND   Y2, Y15, Y3
-	VMOVDQU Y3, 96(DI)
-	VPSRLW  $0x04, Y1, Y2
-	VPAND   Y2, Y15, Y3
-	VMOVDQU Y3, 160(DI)
-	VPSRLW  $0x06, Y1, Y2
-	VPAND   Y2, Y15, Y3
-	VMOVDQU Y3, 224(DI)
-	ADDQ    $0x40, SI
-	ADDQ    $0x00000100, DI
-	DECQ    AX
-	JNE     step
-	ADDQ    $0x40, SI
-	DECQ    CX
-	JNE     block
+	PREFETCHT0 4608(SI)
+	VMOVDQU    (SI), Y0
+	VPAND      Y0, Y15, Y3
+	VMOVDQU    Y3, (DI)
+	VPSRLW     $0x02, Y0, Y2
+	VPAND      Y2, Y15, Y3
+	VMOVDQU    Y3, 64(DI)
+	VPSRLW     $0x04, Y0, Y2
+	VPAND      Y2, Y15, Y3
+	VMOVDQU    Y3, 128(DI)
+	VPSRLW     $0x06, Y0, Y2
+	VPAND      Y2, Y15, Y3
+	VMOVDQU    Y3, 192(DI)
+	VMOVDQU    32(SI), Y1
+	VPAND      Y1, Y15, Y3
+	VMOVDQU    Y3, 32(DI)
+	VPSRLW     $0x02, Y1, Y2
+	VPAND      Y2, Y15, Y3
+	VMOVDQU    Y3, 96(DI)
+	VPSRLW     $0x04, Y1, Y2
+	VPAND      Y2, Y15, Y3
+	VMOVDQU    Y3, 160(DI)
+	VPSRLW     $0x06, Y1, Y2
+	VPAND      Y2, Y15, Y3
+	VMOVDQU    Y3, 224(DI)
+	ADDQ       $0x40, SI
+	ADDQ       $0x00000100, DI
+	DECQ       AX
+	JNE        step
+	ADDQ       $0x40, SI
+	DECQ       CX
+	JNE        block
 	VZEROUPPER
 	RET
 

@@ -1331,7 +1331,7 @@ done:
 	RET
 
 // func tokens1(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens1(SB), NOSPLIT, $64-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -1360,6 +1360,7 @@ group:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VMOVDQU      32(AX), Y9
 	VPAND        Y8, Y15, Y10
@@ -1431,7 +1432,7 @@ done:
 	RET
 
 // func tokens2(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens2(SB), NOSPLIT, $128-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -1466,6 +1467,7 @@ group:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VMOVDQU      32(AX), Y9
 	VPAND        Y8, Y15, Y10
@@ -1574,7 +1576,7 @@ done:
 	RET
 
 // func tokens3(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens3(SB), NOSPLIT, $96-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -1607,6 +1609,7 @@ group:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VPAND        Y8, Y15, Y10
 	VPBROADCASTD (BX), Y12
@@ -1710,7 +1713,7 @@ done:
 	RET
 
 // func tokens4(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens4(SB), NOSPLIT, $128-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -1748,6 +1751,7 @@ group:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VPAND        Y8, Y15, Y10
 	VPBROADCASTD (BX), Y12
@@ -1873,7 +1877,7 @@ done:
 	RET
 
 // func tokens1Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens1Long(SB), NOSPLIT, $128-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -1907,6 +1911,7 @@ block:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VMOVDQU      32(AX), Y9
 	VPAND        Y8, Y15, Y10
@@ -1990,7 +1995,7 @@ done:
 	RET
 
 // func tokens2Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens2Long(SB), NOSPLIT, $256-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -2032,6 +2037,7 @@ block:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VMOVDQU      32(AX), Y9
 	VPAND        Y8, Y15, Y10
@@ -2158,7 +2164,7 @@ done:
 	RET
 
 // func tokens3Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens3Long(SB), NOSPLIT, $192-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -2197,6 +2203,7 @@ block:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VPAND        Y8, Y15, Y10
 	VPBROADCASTD (BX), Y12
@@ -2315,7 +2322,7 @@ done:
 	RET
 
 // func tokens4Long(y []float32, ldY int, w []byte, q []int8, ldQ int, offsets []int32, ldO int, act []float32, rowBlocks int, groups int, per int, steps int)
-// Requires: AVX, AVX2, FMA3
+// Requires: AVX, AVX2, FMA3, MMX+
 TEXT ·tokens4Long(SB), NOSPLIT, $256-176
 	MOVQ    y_base+0(FP), DI
 	MOVQ    w_base+32(FP), AX
@@ -2360,6 +2367,7 @@ block:
 	MOVQ         steps+168(FP), R8
 
 step:
+	PREFETCHT0   8192(AX)
 	VMOVDQU      (AX), Y8
 	VPAND        Y8, Y15, Y10
 	VPBROADCASTD (BX), Y12
