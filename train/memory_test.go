@@ -19,14 +19,13 @@ func TestAStepOfTheReferenceModelFitsItsMemory(t *testing.T) {
 	defer be.Close()
 	m := must(model.New(must(model.Preset("nano-125m"))))
 	r := must(train.LookupRecipe("report"))
-	for name, g := range map[string]struct {
-		most  int64
-		bytes int64
-	}{
-		"accumulate": {700 << 20, must(be.(framework.Estimator).Estimate(must(m.Accumulate(4, 256, 1))))},
-		"apply":      {330 << 20, must(be.(framework.Estimator).Estimate(must(train.Apply(m, r))))},
+	e := be.(framework.Estimator)
+	for name, g := range map[string]struct{ most, bytes int64 }{
+		"accumulate": {700 << 20, must(e.Estimate(must(m.Accumulate(4, 256, 1))))},
+		"apply":      {330 << 20, must(e.Estimate(must(train.Apply(m, r))))},
 	} {
-		if t.Logf("%s: %d MiB", name, g.bytes>>20); g.bytes > g.most {
+		t.Logf("%s: %d MiB", name, g.bytes>>20)
+		if g.bytes > g.most {
 			t.Errorf("%s takes %d MiB, wants %d at most", name, g.bytes>>20, g.most>>20)
 		}
 	}
