@@ -15,7 +15,7 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile internal/regularfile data/tinystories
+	framework/tensor framework/rng internal/atomicfile internal/regularfile data/tinystories tokenizer
 	framework/graph formats/gguf formats/safetensors formats/mhc data
 	framework/compile formats/checkpoint stories
 	framework
@@ -32,7 +32,7 @@ const layers = `
 // only says which packages may import a third-party module (by prefix).
 var only = map[string][]string{
 	"github.com/klauspost/cpuid/":     {"backends/avx2", "cmd/tern"},
-	"github.com/pkoukk/tiktoken":      {"data"},
+	"github.com/pkoukk/tiktoken":      {"tokenizer"},
 	"github.com/parquet-go/":          {"data"},
 	"github.com/klauspost/compress/":  {"data", "data/tinystories"},
 	"github.com/hashicorp/go-plugin":  {"plugins"},

@@ -5,7 +5,6 @@ import "github.com/cockroachdb/errors"
 // What can be wrong with data. The error that wraps one of these says where,
 // and carries a hint that says what to do.
 var (
-	ErrTokenizer  = errors.New("unknown tokenizer")
 	ErrEmpty      = errors.New("no data")
 	ErrNotUTF8    = errors.New("not valid UTF-8")
 	ErrFormat     = errors.New("unknown or broken format")

@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/errors"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // The kinds of input that PrepareOptions.Format can name.
@@ -232,7 +234,7 @@ func looksLikeTokens(head []byte) bool {
 	zeros, large := 0, false
 	for i := 0; i+1 < len(head); i += 2 {
 		id := int(head[i]) | int(head[i+1])<<8
-		if id >= MaxVocab {
+		if id >= tokenizer.MaxVocab {
 			return false
 		}
 		large = large || id >= 256

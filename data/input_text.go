@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // scanner is a window on a stream: bytes are looked at, then dropped.
@@ -66,7 +68,7 @@ func (p *preparer) readText(r io.Reader) error {
 	for {
 		from := 0
 		for {
-			i := bytes.Index(s.buf[max(from, searched):], []byte(EndOfText))
+			i := bytes.Index(s.buf[max(from, searched):], []byte(tokenizer.EndOfText))
 			if i < 0 {
 				break
 			}
@@ -74,7 +76,7 @@ func (p *preparer) readText(r io.Reader) error {
 			if err := p.add(s.buf[from:end], s.off+int64(from), first, true); err != nil {
 				return err
 			}
-			first, from = true, end+len(EndOfText)
+			first, from = true, end+len(tokenizer.EndOfText)
 		}
 		s.drop(from)
 		if s.eof {
@@ -89,7 +91,7 @@ func (p *preparer) readText(r io.Reader) error {
 				s.drop(cut)
 			}
 		}
-		searched = max(0, len(s.buf)-len(EndOfText)+1)
+		searched = max(0, len(s.buf)-len(tokenizer.EndOfText)+1)
 		if err := s.more(); err != nil {
 			return err
 		}

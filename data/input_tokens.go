@@ -83,7 +83,7 @@ func (p *preparer) retokenize(t *Tokens, name string) error {
 		}
 		for i, id := range ids {
 			if id != t.EOT() {
-				text = t.tok.appendToken(text, id)
+				text = t.tok.AppendToken(text, id)
 				continue
 			}
 			if err := p.add(text, int64(begin), true, true); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/internal/atomicfile"
+	"github.com/ternlm/tern/tokenizer"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 type Manifest struct {
 	Format    string   `json:"format"`     // "tern-tokens"
 	Version   int      `json:"version"`    // of the format: 1
-	Tokenizer string   `json:"tokenizer"`  // as OpenTokenizer takes it
+	Tokenizer string   `json:"tokenizer"`  // as tokenizer.Open takes it
 	Vocab     int      `json:"vocab"`      // ids are below this
 	EOT       int32    `json:"eot"`        // the end-of-text id
 	Tokens    int64    `json:"tokens"`     // end-of-text ids included
@@ -42,7 +43,7 @@ func (m *Manifest) check() error {
 		return errors.WithHint(errors.Wrapf(ErrFormat, "manifest version %d, this program reads %d", m.Version, manifestVersion),
 			"use the version of tern that wrote the file, or prepare it again")
 	}
-	size, err := parseTokenizer(m.Tokenizer)
+	size, err := tokenizer.Size(m.Tokenizer)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/internal/atomicfile"
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // PrepareOptions says what becomes a token file.
@@ -28,7 +29,7 @@ type PrepareOptions struct {
 	// may be left out. The directory must exist.
 	Out string
 
-	// Tokenizer is a name for OpenTokenizer; "" is "gpt2".
+	// Tokenizer is a name for tokenizer.Open; "" is "gpt2".
 	Tokenizer string
 
 	// Format overrides what the content says: one of Formats, "" for auto.
@@ -63,7 +64,7 @@ type PrepareOptions struct {
 // their text is tokenized again.
 //
 // Errors name the file and the place in it: ErrEmpty, ErrNotUTF8, ErrFormat,
-// ErrTooLarge, ErrTokenRange, ErrTruncated, ErrTokenizer, ErrOption.
+// ErrTooLarge, ErrTokenRange, ErrTruncated, tokenizer.ErrUnknown, ErrOption.
 func Prepare(ctx context.Context, o PrepareOptions) (Manifest, error) {
 	out := strings.TrimSuffix(o.Out, ".bin") + ".bin"
 	if err := checkPaths(o, out); err != nil {
@@ -105,8 +106,8 @@ func Prepare(ctx context.Context, o PrepareOptions) (Manifest, error) {
 // TokenizeText makes tokens in memory from text in any of the formats that
 // Prepare reads from a stream (plain text, lines of JSON, a JSON array, packed
 // or not): what a run on a small text needs, without files.
-func TokenizeText(ctx context.Context, text []byte, tokenizer string) (*Tokens, error) {
-	p, err := newPreparer(PrepareOptions{Tokenizer: tokenizer})
+func TokenizeText(ctx context.Context, text []byte, name string) (*Tokens, error) {
+	p, err := newPreparer(PrepareOptions{Tokenizer: name})
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func checkPaths(o PrepareOptions, out string) error {
 // preparer is one run from inputs to ids.
 type preparer struct {
 	o      PrepareOptions
-	tok    *Tokenizer
+	tok    *tokenizer.Tokenizer
 	size   segmentSize
 	total  int64 // bytes of all inputs
 	done   int64 // of them read
@@ -165,7 +166,7 @@ func newPreparer(o PrepareOptions) (*preparer, error) {
 	if o.Tokenizer == "" {
 		o.Tokenizer = "gpt2"
 	}
-	tok, err := OpenTokenizer(o.Tokenizer)
+	tok, err := tokenizer.Open(o.Tokenizer)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/ternlm/tern/data/tinystories"
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // prepare writes a token file from inputs and returns its bytes.
@@ -71,7 +72,7 @@ func TestValidationStoriesHaveThePublishedChecksum(t *testing.T) {
 		Format: "tern-tokens", Version: 1, Tokenizer: "gpt2", Vocab: 50257, EOT: 50256,
 		Tokens: 194559, Documents: 1000, SHA256: published, Sources: []string{"valid.txt"},
 	}
-	for _, s := range strings.Split(string(validText(t)), EndOfText) {
+	for _, s := range strings.Split(string(validText(t)), tokenizer.EndOfText) {
 		want.TextBytes += int64(len(strings.TrimSpace(s)))
 	}
 	if d := cmp.Diff(want, m); d != "" {
@@ -128,7 +129,7 @@ func TestFormatsComeToTheSameTokens(t *testing.T) {
 		"Once upon a time, there was a cat.", "He said \"no\\yes\" [1] {2}, ok?\n\n'It's' – ½ 🦙 \u00e9", "x",
 		"[", "{\"a\"", `one " quote ], {and`, strings.Repeat(`\`, 100000), strings.Repeat("long story. ", 300) + "End.",
 	}
-	text := "\n" + docs[0] + "\n" + EndOfText + "\n\n" + strings.Join(docs[1:], "\n"+EndOfText+"\r\n") + EndOfText + " \n"
+	text := "\n" + docs[0] + "\n" + tokenizer.EndOfText + "\n\n" + strings.Join(docs[1:], "\n"+tokenizer.EndOfText+"\r\n") + tokenizer.EndOfText + " \n"
 	var texts, stories, mixed, array, quoted []string
 	var ids, before []uint16
 	for _, d := range docs {
@@ -268,7 +269,7 @@ func TestLongDocumentsAreCutWhereItChangesNothing(t *testing.T) {
 			}
 			docs = append(docs, b.String()+"x")
 		}
-		text := strings.Join(docs, "\n\n"+EndOfText)
+		text := strings.Join(docs, "\n\n"+tokenizer.EndOfText)
 		got, m, err := stream(t, strings.NewReader(text), "gpt2:1000", segmentSize{text: 50 + r.IntN(1<<17), record: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
@@ -281,7 +282,7 @@ func TestLongDocumentsAreCutWhereItChangesNothing(t *testing.T) {
 
 func TestSpaceAtTheEndOfALongDocumentIsTrimmed(t *testing.T) {
 	long := strings.Repeat("word ", 40000)
-	got, _, err := stream(t, strings.NewReader("\n \n"+long+strings.Repeat("\n", 200000)+EndOfText+"b"), "gpt2", segmentSize{text: 1 << 12, record: 1 << 20})
+	got, _, err := stream(t, strings.NewReader("\n \n"+long+strings.Repeat("\n", 200000)+tokenizer.EndOfText+"b"), "gpt2", segmentSize{text: 1 << 12, record: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,9 +292,9 @@ func TestSpaceAtTheEndOfALongDocumentIsTrimmed(t *testing.T) {
 }
 
 func TestSeparatorsAreFoundAcrossReads(t *testing.T) {
-	for shift := range len(EndOfText) + 2 {
+	for shift := range len(tokenizer.EndOfText) + 2 {
 		a := strings.Repeat("b", 1<<16-shift)
-		got, m, err := stream(t, strings.NewReader(a+EndOfText+"c"), "gpt2:300", segmentSize{text: 1 << 20, record: 1 << 20})
+		got, m, err := stream(t, strings.NewReader(a+tokenizer.EndOfText+"c"), "gpt2:300", segmentSize{text: 1 << 20, record: 1 << 20})
 		if err != nil || m.Documents != 2 || !bytes.Equal(got, encoded(t, "gpt2:300", []string{a, "c"})) {
 			t.Errorf("%d bytes before the end of a read: %d documents, %v", shift, m.Documents, err)
 		}
@@ -355,7 +356,7 @@ func TestMemoryDoesNotGrowWithTheInput(t *testing.T) {
 	runtime.ReadMemStats(&base)
 	m, err := p.run(context.Background(), io.Discard, func() error {
 		// Stories, then documents that are empty, then one that does not end.
-		for _, part := range [][]byte{text, []byte(EndOfText), []byte("on and on ")} {
+		for _, part := range [][]byte{text, []byte(tokenizer.EndOfText), []byte("on and on ")} {
 			if err := p.readStream(io.LimitReader(&repeater{text: part}, total/3)); err != nil {
 				return err
 			}
@@ -434,7 +435,7 @@ func TestBadInputIsRefusedAndNothingIsOverwritten(t *testing.T) {
 		"gzip in gzip":     {pack(t, "gzip", packed), PrepareOptions{}, ErrFormat, "gzip inside"},
 		"gzip, empty":      {pack(t, "gzip", nil), PrepareOptions{}, ErrEmpty, "unpacked"},
 		"parquet, cut":     {parquetFile[:len(parquetFile)/2], PrepareOptions{}, ErrFormat, "parquet"},
-		"tokenizer":        {[]byte("a"), PrepareOptions{Tokenizer: "bpe"}, ErrTokenizer, "bpe"},
+		"tokenizer":        {[]byte("a"), PrepareOptions{Tokenizer: "bpe"}, tokenizer.ErrUnknown, "bpe"},
 		"format":           {[]byte("a"), PrepareOptions{Format: "csv"}, ErrOption, "csv"},
 		"workers":          {[]byte("a"), PrepareOptions{Workers: -1}, ErrOption, "workers"},
 	} {

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/tokenizer"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 type Tokens struct {
 	path     string
 	data     []byte // little-endian u16
-	tok      *Tokenizer
+	tok      *tokenizer.Tokenizer
 	manifest *Manifest
 	llmc     bool // end-of-text ids come before documents
 	mapped   bool // data may vanish under us: read it through guard
@@ -36,13 +38,13 @@ type Tokens struct {
 // id is checked here; in tern's own, each is checked as it is read, and Verify
 // checks all. Where the system can, the file is memory-mapped.
 //
-// Errors: ErrEmpty, ErrFormat, ErrTruncated, ErrTokenRange, ErrTokenizer.
+// Errors: ErrEmpty, ErrFormat, ErrTruncated, ErrTokenRange, tokenizer.ErrUnknown.
 func OpenTokens(path string) (*Tokens, error) { return OpenTokensAs(path, "") }
 
 // OpenTokensAs opens a token file whose ids are those of the named tokenizer.
 // A manifest that names another tokenizer is an error; "" takes the
 // manifest's, or "gpt2" where there is no manifest.
-func OpenTokensAs(path, tokenizer string) (*Tokens, error) {
+func OpenTokensAs(path, name string) (*Tokens, error) {
 	if _, err := os.Stat(path); os.IsNotExist(err) {
 		if _, err := os.Stat(path + ".bin"); err == nil {
 			path += ".bin"
@@ -53,7 +55,7 @@ func OpenTokensAs(path, tokenizer string) (*Tokens, error) {
 		return nil, err
 	}
 	t := &Tokens{path: path, manifest: m}
-	if t.tok, err = chooseTokenizer(m, tokenizer); err != nil {
+	if t.tok, err = chooseTokenizer(m, name); err != nil {
 		return nil, errors.Wrapf(err, "open %s", path)
 	}
 	data, mapped, unmap, err := mapFile(path)
@@ -68,19 +70,19 @@ func OpenTokensAs(path, tokenizer string) (*Tokens, error) {
 	return t, nil
 }
 
-func chooseTokenizer(m *Manifest, want string) (*Tokenizer, error) {
+func chooseTokenizer(m *Manifest, want string) (*tokenizer.Tokenizer, error) {
 	if want == "" {
 		want = "gpt2"
 		if m != nil {
 			want = m.Tokenizer
 		}
 	}
-	tok, err := OpenTokenizer(want)
+	tok, err := tokenizer.Open(want)
 	if err != nil {
 		return nil, err
 	}
 	if m != nil && m.Tokenizer != tok.Name() {
-		return nil, errors.WithHintf(errors.Wrapf(ErrTokenizer, "its ids are those of %q, not of %q", m.Tokenizer, tok.Name()),
+		return nil, errors.WithHintf(errors.Wrapf(tokenizer.ErrUnknown, "its ids are those of %q, not of %q", m.Tokenizer, tok.Name()),
 			"prepare the text again with tokenizer %s, or use %s", tok.Name(), m.Tokenizer)
 	}
 	return tok, nil
@@ -88,8 +90,8 @@ func chooseTokenizer(m *Manifest, want string) (*Tokenizer, error) {
 
 // NewTokens makes a sequence of the named tokenizer's ids in memory. It copies
 // them.
-func NewTokens(ids []uint16, tokenizer string) (*Tokens, error) {
-	tok, err := OpenTokenizer(tokenizer)
+func NewTokens(ids []uint16, name string) (*Tokens, error) {
+	tok, err := tokenizer.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +102,7 @@ func NewTokens(ids []uint16, tokenizer string) (*Tokens, error) {
 	return newMemory(data, tok, nil)
 }
 
-func newMemory(data []byte, tok *Tokenizer, m *Manifest) (*Tokens, error) {
+func newMemory(data []byte, tok *tokenizer.Tokenizer, m *Manifest) (*Tokens, error) {
 	t := &Tokens{path: "tokens in memory", data: data, tok: tok, manifest: m, close: func() error { return nil }}
 	t.sum = sync.OnceValues(t.checksum)
 	if err := t.admit(); err != nil {
@@ -189,7 +191,7 @@ func (t *Tokens) Len() int { return len(t.data) / 2 }
 func (t *Tokens) Path() string { return t.path }
 
 // Tokenizer returns the tokenizer whose ids these are.
-func (t *Tokens) Tokenizer() *Tokenizer { return t.tok }
+func (t *Tokens) Tokenizer() *tokenizer.Tokenizer { return t.tok }
 
 // Vocab returns the size of the vocabulary: ids are below it.
 func (t *Tokens) Vocab() int { return t.tok.Vocab() }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/tokenizer"
 )
 
 func u16(ids ...uint16) []byte {
@@ -132,7 +134,7 @@ func TestBadTokenFilesAreRefused(t *testing.T) {
 		"manifest vocabulary": {withManifest(t, ok, func(m *Manifest) { m.Vocab = 301 }), ErrFormat, "contradicts"},
 		"manifest sum":        {withManifest(t, ok, func(m *Manifest) { m.SHA256 = "ab" }), ErrFormat, "contradicts"},
 		"manifest count":      {withManifest(t, ok, func(m *Manifest) { m.Tokens = -1 }), ErrFormat, "contradicts"},
-		"manifest tokenizer":  {withManifest(t, ok, func(m *Manifest) { m.Tokenizer = "llama" }), ErrTokenizer, "llama"},
+		"manifest tokenizer":  {withManifest(t, ok, func(m *Manifest) { m.Tokenizer = "llama" }), tokenizer.ErrUnknown, "llama"},
 		"directory":           {t.TempDir(), ErrFormat, "regular"},
 	} {
 		_, err := OpenTokens(c.path)
@@ -146,7 +148,7 @@ func TestBadTokenFilesAreRefused(t *testing.T) {
 	if _, err := OpenTokens(filepath.Join(t.TempDir(), "none.bin")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
-	if _, err := OpenTokensAs(withManifest(t, ok, nil), "gpt2"); !errors.Is(err, ErrTokenizer) {
+	if _, err := OpenTokensAs(withManifest(t, ok, nil), "gpt2"); !errors.Is(err, tokenizer.ErrUnknown) {
 		t.Errorf("other tokenizer: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/ternlm/tern/infer"
 	"github.com/ternlm/tern/internal/config"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/tokenizer"
 	"github.com/ternlm/tern/train"
 )
 
@@ -111,7 +112,7 @@ func (a *app) finish(err error) int {
 // usageErrors are the errors that better arguments would have avoided.
 var usageErrors = []error{
 	errUsage, config.ErrConfig, framework.ErrUnknown, framework.ErrOption, model.ErrConfig, train.ErrRecipe,
-	data.ErrTokenizer, data.ErrOption, infer.ErrSampling,
+	tokenizer.ErrUnknown, data.ErrOption, infer.ErrSampling,
 }
 
 // message is the text of err without the word that marks it as wrong usage.

@@ -12,6 +12,7 @@ import (
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/data/tinystories"
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // function is a subject that is only a function.
@@ -40,7 +41,7 @@ func benchText(path string) ([]byte, error) {
 // tokenizerCases measure the way from text to tokens and back. dir is for
 // files.
 func tokenizerCases(name, path, dir string, threads []int) ([]benchCase, error) {
-	tok, err := data.OpenTokenizer(name)
+	tok, err := tokenizer.Open(name)
 	if err != nil {
 		return nil, err
 	}

@@ -10,9 +10,9 @@ import (
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/cobra"
 
-	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/infer"
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // generation says how a text is generated.
@@ -31,7 +31,7 @@ type generated struct {
 
 // run feeds the prompt and shows it and the text that follows, piece by piece.
 func (g generation) run(ctx context.Context, m *infer.Model, prompt string, show func(string) error) (r generated, err error) {
-	tok, err := data.OpenTokenizer(m.Config.Tokenizer)
+	tok, err := tokenizer.Open(m.Config.Tokenizer)
 	if err != nil {
 		return r, err
 	}
@@ -144,7 +144,7 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 		return err
 	}
 	// The tokenizer's tables are made beside the graphs; who needs them waits.
-	go func() { _, _ = data.OpenTokenizer(w.Model.Tokenizer) }()
+	go func() { _, _ = tokenizer.Open(w.Model.Tokenizer) }()
 	m, err := infer.Load(ctx, be, w, infer.CacheType(cache))
 	if err != nil {
 		return err

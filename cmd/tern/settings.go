@@ -6,10 +6,10 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/internal/config"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/tokenizer"
 	"github.com/ternlm/tern/train"
 )
 
@@ -189,7 +189,7 @@ func (s *settings) resolve(from *resolved) error {
 	if err := s.set.Apply(); err != nil {
 		return err
 	}
-	tok, err := data.OpenTokenizer(s.Model.Tokenizer)
+	tok, err := tokenizer.Open(s.Model.Tokenizer)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package data
+package tokenizer
 
 import (
 	"slices"
@@ -22,7 +22,7 @@ const (
 )
 
 // Tokenizer is a byte-level BPE with GPT-2's merges. It is safe for concurrent
-// use and never changes; OpenTokenizer hands out one per name.
+// use and never changes; Open hands out one per name.
 type Tokenizer struct {
 	name  string
 	vocab *vocabulary
@@ -36,12 +36,12 @@ var opened struct {
 	byName map[string]*Tokenizer
 }
 
-// OpenTokenizer returns the tokenizer of a name: "gpt2" is GPT-2's (r50k_base,
+// Open returns the tokenizer of a name: "gpt2" is GPT-2's (r50k_base,
 // 50257 ids), "gpt2:N" its first N-1 ranks and the end-of-text id N-1. The
 // first ranks of a BPE are themselves a BPE: a smaller N only stops merging
-// earlier. No network is used. The error is ErrTokenizer.
-func OpenTokenizer(name string) (*Tokenizer, error) {
-	size, err := parseTokenizer(name)
+// earlier. No network is used. The error is ErrUnknown.
+func Open(name string) (*Tokenizer, error) {
+	size, err := Size(name)
 	if err != nil {
 		return nil, err
 	}
@@ -75,19 +75,21 @@ func tokenizerName(size int) string {
 	return "gpt2:" + strconv.Itoa(size)
 }
 
-func parseTokenizer(name string) (size int, err error) {
+// Size returns the number of ids of the tokenizer of a name; ErrUnknown if there
+// is none.
+func Size(name string) (size int, err error) {
 	if name == "gpt2" {
 		return MaxVocab, nil
 	}
 	digits, ok := strings.CutPrefix(name, "gpt2:")
 	size, err = strconv.Atoi(digits)
 	if !ok || err != nil || size < MinVocab || size > MaxVocab {
-		return 0, errors.WithHint(errors.Wrapf(ErrTokenizer, "tokenizer %q", name), tokenizerHint)
+		return 0, errors.WithHint(errors.Wrapf(ErrUnknown, "tokenizer %q", name), tokenizerHint)
 	}
 	return size, nil
 }
 
-// Name returns the name that OpenTokenizer takes.
+// Name returns the name that Open takes.
 func (t *Tokenizer) Name() string { return t.name }
 
 // Vocab returns the number of ids, the end-of-text id included.
@@ -149,12 +151,13 @@ func (t *Tokenizer) Decode(ids []int32) string { return string(t.AppendDecode(ni
 // AppendDecode appends the text of ids to dst; see Decode.
 func (t *Tokenizer) AppendDecode(dst []byte, ids []int32) []byte {
 	for _, id := range ids {
-		dst = t.appendToken(dst, id)
+		dst = t.AppendToken(dst, id)
 	}
 	return dst
 }
 
-func (t *Tokenizer) appendToken(dst []byte, id int32) []byte {
+// AppendToken appends the text of one id; see Decode.
+func (t *Tokenizer) AppendToken(dst []byte, id int32) []byte {
 	switch {
 	case id == t.eot:
 		return dst

@@ -1,4 +1,4 @@
-package data
+package tokenizer
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 
 func open(t testing.TB, name string) *Tokenizer {
 	t.Helper()
-	tok, err := OpenTokenizer(name)
+	tok, err := Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,7 +268,7 @@ func TestTokenizerNames(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"", "gpt", "gpt2:", "gpt2:256", "gpt2:50258", "gpt2:4k", "gpt2:-300", "gpt3:300", "gpt2:99999999999999999999"} {
-		if _, err := OpenTokenizer(name); !errors.Is(err, ErrTokenizer) || len(errors.GetAllHints(err)) == 0 {
+		if _, err := Open(name); !errors.Is(err, ErrUnknown) || len(errors.GetAllHints(err)) == 0 {
 			t.Errorf("%q: error %v", name, err)
 		}
 	}

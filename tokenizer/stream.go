@@ -1,4 +1,4 @@
-package data
+package tokenizer
 
 import "unicode/utf8"
 
@@ -14,7 +14,7 @@ func (t *Tokenizer) NewStream() *Stream { return &Stream{t: t} }
 
 // Push takes one id and returns the text that is complete by now, often "".
 func (s *Stream) Push(id int32) string {
-	s.held = s.t.appendToken(s.held, id)
+	s.held = s.t.AppendToken(s.held, id)
 	return s.take(false)
 }
 

@@ -1,4 +1,4 @@
-package data
+package tokenizer
 
 import (
 	"encoding/binary"
@@ -38,7 +38,7 @@ func library(size int) func(piece []byte) []int32 {
 	open := sync.OnceValue(func() *tiktoken.Tiktoken {
 		ranks, err := gpt2Ranks()
 		if err != nil {
-			return nil // not reached: OpenTokenizer has returned this error
+			return nil // not reached: Open has returned this error
 		}
 		encoder := make(map[string]int, size-1)
 		for rank, token := range ranks[:size-1] {
