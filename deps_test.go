@@ -16,9 +16,9 @@ const module = "github.com/ternlm/tern"
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
 	framework/tensor framework/rng internal/atomicfile internal/regularfile data/tinystories tokenizer
-	framework/graph formats/gguf formats/safetensors formats/mhc data
-	framework/compile formats/checkpoint stories
-	framework
+	framework/graph formats/ggml formats/safetensors formats/mhc data
+	framework/compile formats/checkpoint formats/gguf
+	framework stories
 	framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
 	framework/backendtest framework/quanttest framework/residualtest
 	backends/scalar layers

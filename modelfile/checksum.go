@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
@@ -34,7 +35,7 @@ func newDigest(c model.Config) (digest, error) {
 }
 
 // add covers a tensor; data writes its bytes.
-func (d digest) add(name string, t gguf.TensorType, s tensor.Shape, data func(io.Writer) error) error {
+func (d digest) add(name string, t ggml.Type, s tensor.Shape, data func(io.Writer) error) error {
 	fmt.Fprintf(d.h, "%s %v %v\n", name, t, s)
 	return data(d.h)
 }

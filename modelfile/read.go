@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
@@ -202,7 +203,7 @@ func (r *reader) codes(base string, want tensor.Type) error {
 	if err != nil {
 		return err
 	}
-	if err := gguf.CheckTernary(codes); err != nil {
+	if err := ggml.CheckTernary(codes); err != nil {
 		return errors.Wrapf(err, "tensor %q", name)
 	}
 	if !codes.Type.Equal(want) {
@@ -218,7 +219,7 @@ func (r *reader) rawCodes(base string, want tensor.Type) error {
 	if err != nil {
 		return err
 	}
-	if info.Type != gguf.I8 || info.Size != int64(want.Bytes()) {
+	if info.Type != ggml.I8 || info.Size != int64(want.Bytes()) {
 		return errors.Wrapf(ErrModel, "tensor %q is %v %v, the metadata asks for the bytes of %v", name, info.Type, info.Shape, want)
 	}
 	data, err := r.f.ReadRaw(name)
@@ -227,7 +228,7 @@ func (r *reader) rawCodes(base string, want tensor.Type) error {
 	}
 	codes := &tensor.Tensor{Type: want, Data: data}
 	if want.DType == tensor.U2 && len(r.format.Levels) == 3 {
-		if err := gguf.CheckTernary(codes); err != nil {
+		if err := ggml.CheckTernary(codes); err != nil {
 			return errors.Wrapf(err, "tensor %q", name)
 		}
 	}

@@ -3,7 +3,7 @@ package modelfile
 import (
 	"strings"
 
-	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
@@ -36,7 +36,7 @@ func Sizes(m *model.Model) (map[string]int64, error) {
 		case whole[base] && scales:
 			continue // inside the codes' tensor
 		case whole[base]:
-			if bytes, err = gguf.Q2_0.Bytes(n.Out[0].Shape); err != nil {
+			if bytes, err = ggml.Q2_0.Bytes(n.Out[0].Shape); err != nil {
 				return nil, err
 			}
 		}
@@ -51,5 +51,5 @@ func oneTensor(f framework.Format, n *graph.Node) bool {
 	if group < 0 {
 		group = k
 	}
-	return n.Out[0].DType == tensor.U2 && f.F16 && k%gguf.Q2_0.Block() == 0 && group%gguf.Q2_0.Block() == 0
+	return n.Out[0].DType == tensor.U2 && f.F16 && k%ggml.Q2_0.Block() == 0 && group%ggml.Q2_0.Block() == 0
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework/tensor"
 )
@@ -80,11 +81,11 @@ func quantizedTensors(base string, codes, scales *tensor.Tensor) ([]gguf.TensorI
 	if err == nil {
 		return []gguf.TensorInfo{info}, nil
 	}
-	if !errors.Is(err, gguf.ErrLossy) && !errors.Is(err, gguf.ErrType) {
+	if !errors.Is(err, ggml.ErrLossy) && !errors.Is(err, ggml.ErrType) {
 		return nil, err
 	}
 	rows := codes.Shape[0]
-	raw := gguf.FromBytes(fileName(base+".codes"), gguf.I8, tensor.Shape{rows, len(codes.Data) / rows}, codes.Data)
+	raw := gguf.FromBytes(fileName(base+".codes"), ggml.I8, tensor.Shape{rows, len(codes.Data) / rows}, codes.Data)
 	s, err := gguf.FromTensor(fileName(base+".scales"), scales)
 	return []gguf.TensorInfo{raw, s}, err
 }

@@ -7,8 +7,6 @@ var (
 	// ErrFormat reports bytes that are no well-formed GGUF file, or a file
 	// that a caller asked to write and no reader would accept.
 	ErrFormat = errors.New("gguf: malformed file")
-	// ErrLossy reports a conversion that would change a weight.
-	ErrLossy = errors.New("gguf: conversion would lose information")
 	// ErrNotFound reports a metadata key or a tensor that a file lacks.
 	ErrNotFound = errors.New("gguf: not found")
 	// ErrType reports a metadata value or a tensor of another type than asked for.

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/errors"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/framework/tensor"
 )
 
@@ -72,7 +73,7 @@ func sample(t testing.TB) ([]KV, []TensorInfo) {
 		plain(t, "ids", tensor.FromI32([]int32{1, 2, 3, 4, 5, 6}, 3, 2)),
 		plain(t, "wide", tensor.FromF64([]float64{math.Pi}, 1, 1, 1)),
 		plain(t, "scalar", tensor.FromF32([]float32{42})),
-		FromBytes("i16", I16, tensor.Shape{3}, []byte{1, 0, 2, 0, 3, 0}))
+		FromBytes("i16", ggml.I16, tensor.Shape{3}, []byte{1, 0, 2, 0, 3, 0}))
 }
 
 func plain(t testing.TB, name string, x *tensor.Tensor) TensorInfo {
@@ -297,10 +298,10 @@ func TestWriteRefusesWhatNoReaderTakes(t *testing.T) {
 		"empty name":          {tensors: named(""), want: ErrFormat},
 		"long name":           {tensors: named(string(bytes.Repeat([]byte("n"), 64))), want: ErrFormat},
 		"name twice":          {tensors: append(named("a"), named("a")...), want: ErrFormat},
-		"zero dimension":      {tensors: []TensorInfo{FromBytes("a", F32, tensor.Shape{0}, nil)}, want: ErrFormat},
-		"five dimensions":     {tensors: []TensorInfo{FromBytes("a", I8, tensor.Shape{1, 1, 1, 1, 1}, []byte{1})}, want: ErrFormat},
-		"overflow":            {tensors: []TensorInfo{FromBytes("a", I8, tensor.Shape{1 << 30, 1 << 30}, nil)}, want: ErrFormat},
-		"ragged block":        {tensors: []TensorInfo{FromBytes("a", Q2_0, tensor.Shape{2, 32}, nil)}, want: ErrFormat},
+		"zero dimension":      {tensors: []TensorInfo{FromBytes("a", ggml.F32, tensor.Shape{0}, nil)}, want: ErrFormat},
+		"five dimensions":     {tensors: []TensorInfo{FromBytes("a", ggml.I8, tensor.Shape{1, 1, 1, 1, 1}, []byte{1})}, want: ErrFormat},
+		"overflow":            {tensors: []TensorInfo{FromBytes("a", ggml.I8, tensor.Shape{1 << 30, 1 << 30}, nil)}, want: ErrFormat},
+		"ragged block":        {tensors: []TensorInfo{FromBytes("a", ggml.Q2_0, tensor.Shape{2, 32}, nil)}, want: ErrFormat},
 		"unknown tensor type": {tensors: []TensorInfo{FromBytes("a", 4, tensor.Shape{1}, nil)}, want: ErrFormat},
 	} {
 		var b bytes.Buffer
@@ -317,7 +318,7 @@ func TestWriteRefusesWhatNoReaderTakes(t *testing.T) {
 
 func TestWriteRefusesDataOfAnotherSize(t *testing.T) {
 	for _, n := range []int{3, 5} {
-		err := Write(io.Discard, nil, []TensorInfo{FromBytes("a", F32, tensor.Shape{1}, make([]byte, n))})
+		err := Write(io.Discard, nil, []TensorInfo{FromBytes("a", ggml.F32, tensor.Shape{1}, make([]byte, n))})
 		if !errors.Is(err, ErrFormat) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
@@ -360,23 +361,23 @@ func second[T any](_ T, err error) error { return err }
 
 func TestTypesKnowTheirSizes(t *testing.T) {
 	for _, c := range []struct {
-		t     TensorType
+		t     ggml.Type
 		shape tensor.Shape
 		want  int64
 	}{
-		{Q2_0, tensor.Shape{50257, 768}, 50257 * 768 / 64 * 18},
-		{TQ2_0, tensor.Shape{4, 512}, 4 * 2 * 66},
-		{TQ1_0, tensor.Shape{4, 512}, 4 * 2 * 54},
-		{F16, tensor.Shape{}, 2},
+		{ggml.Q2_0, tensor.Shape{50257, 768}, 50257 * 768 / 64 * 18},
+		{ggml.TQ2_0, tensor.Shape{4, 512}, 4 * 2 * 66},
+		{ggml.TQ1_0, tensor.Shape{4, 512}, 4 * 2 * 54},
+		{ggml.F16, tensor.Shape{}, 2},
 	} {
 		if n, err := c.t.Bytes(c.shape); n != c.want || err != nil {
 			t.Errorf("%v%v: %d bytes, %v, want %d", c.t, c.shape, n, err, c.want)
 		}
 	}
-	if d, ok := BF16.DType(); d != tensor.BF16 || !ok {
+	if d, ok := ggml.BF16.DType(); d != tensor.BF16 || !ok {
 		t.Errorf("BF16 is %v", d)
 	}
-	if Q2_0.Block() != 64 || Q2_0.BlockBytes() != 18 || TensorType(5).Known() {
+	if ggml.Q2_0.Block() != 64 || ggml.Q2_0.BlockBytes() != 18 || ggml.Type(5).Known() {
 		t.Error("blocks")
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/formats/ggml"
 )
 
 // head begins a file with counts of tensors and keys.
@@ -17,7 +19,7 @@ func head(tensors, kvs int, rest ...any) []byte {
 }
 
 // one describes a tensor "w" with dimensions, type and offset, then data.
-func one(dims []any, typ TensorType, offset int, data int) []byte {
+func one(dims []any, typ ggml.Type, offset int, data int) []byte {
 	h := head(1, 0, 1, "w", uint32(len(dims)), le(dims...), uint32(typ), offset)
 	h = append(h, make([]byte, pad(int64(len(h)), 32)-int64(len(h)))...)
 	return append(h, make([]byte, data)...)
@@ -29,7 +31,7 @@ func TestReadRefusesHostileFiles(t *testing.T) {
 		nest = append(nest, le(uint32(9), 1)...)
 	}
 	two := func(off1, off2 int) []byte {
-		h := head(2, 0, 1, "a", uint32(1), 64, uint32(I8), off1, 1, "b", uint32(1), 64, uint32(I8), off2)
+		h := head(2, 0, 1, "a", uint32(1), 64, uint32(ggml.I8), off1, 1, "b", uint32(1), 64, uint32(ggml.I8), off2)
 		h = append(h, make([]byte, pad(int64(len(h)), 32)-int64(len(h)))...)
 		return append(h, make([]byte, 256)...)
 	}
@@ -67,18 +69,18 @@ func TestReadRefusesHostileFiles(t *testing.T) {
 		"name empty":            {head(1, 0, 0, uint32(1), 1, uint32(0), 0), "empty"},
 		"name of 64 bytes":      {head(1, 0, 64, strings.Repeat("n", 64), uint32(1), 1, uint32(0), 0), "63"},
 		"duplicate tensor":      {head(2, 0, 1, "w", uint32(0), uint32(0), 0, 1, "w", uint32(0), uint32(0), 0), "twice"},
-		"five dimensions":       {one([]any{1, 1, 1, 1, 1}, F32, 0, 64), "5 dimensions"},
-		"dimension 0":           {one([]any{4, 0}, F32, 0, 64), "dimension 1 is 0"},
-		"dimension negative":    {one([]any{-4}, F32, 0, 64), "dimension"},
-		"elements overflow":     {one([]any{1 << 40, 1 << 40}, F32, 0, 64), "elements"},
-		"elements wrap":         {one([]any{1 << 32, 1 << 32}, I8, 0, 64), "elements"},
+		"five dimensions":       {one([]any{1, 1, 1, 1, 1}, ggml.F32, 0, 64), "5 dimensions"},
+		"dimension 0":           {one([]any{4, 0}, ggml.F32, 0, 64), "dimension 1 is 0"},
+		"dimension negative":    {one([]any{-4}, ggml.F32, 0, 64), "dimension"},
+		"elements overflow":     {one([]any{1 << 40, 1 << 40}, ggml.F32, 0, 64), "elements"},
+		"elements wrap":         {one([]any{1 << 32, 1 << 32}, ggml.I8, 0, 64), "elements"},
 		"unknown type":          {one([]any{4}, 36, 0, 64), "type 36"},
-		"ragged block":          {one([]any{32}, Q2_0, 0, 64), "multiple"},
-		"data beyond the end":   {one([]any{17}, F32, 0, 64), "beyond the end"},
-		"offset beyond the end": {one([]any{1}, F32, 64, 64), "beyond the end"},
-		"offset huge":           {one([]any{1}, F32, math.MaxInt64&^31, 64), "beyond the end"},
-		"offset negative":       {one([]any{1}, F32, -32, 64), "overflows"},
-		"offset not aligned":    {one([]any{1}, F32, 8, 64), "alignment"},
+		"ragged block":          {one([]any{32}, ggml.Q2_0, 0, 64), "multiple"},
+		"data beyond the end":   {one([]any{17}, ggml.F32, 0, 64), "beyond the end"},
+		"offset beyond the end": {one([]any{1}, ggml.F32, 64, 64), "beyond the end"},
+		"offset huge":           {one([]any{1}, ggml.F32, math.MaxInt64&^31, 64), "beyond the end"},
+		"offset negative":       {one([]any{1}, ggml.F32, -32, 64), "overflows"},
+		"offset not aligned":    {one([]any{1}, ggml.F32, 8, 64), "alignment"},
 		"overlap":               {two(0, 32), "overlap"},
 		"overlap out of order":  {two(64, 32), "overlap"},
 	} {
@@ -89,7 +91,7 @@ func TestReadRefusesHostileFiles(t *testing.T) {
 			t.Errorf("%s: no hint in %v", name, err)
 		}
 	}
-	for _, data := range [][]byte{one([]any{16}, F32, 0, 64), two(64, 0), two(0, 64)} { // the same, sound
+	for _, data := range [][]byte{one([]any{16}, ggml.F32, 0, 64), two(64, 0), two(0, 64)} { // the same, sound
 		if _, err := Read(bytes.NewReader(data), int64(len(data))); err != nil {
 			t.Error(err)
 		}
@@ -173,7 +175,7 @@ func FuzzRead(f *testing.F) {
 	if data, err := os.ReadFile(ggmlFile); err == nil {
 		f.Add(data[:4864]) // up to the last small tensor
 	}
-	f.Add(one([]any{64, 2}, Q2_0, 0, 64))
+	f.Add(one([]any{64, 2}, ggml.Q2_0, 0, 64))
 	f.Add(head(0, 1, 1, "k", uint32(9), uint32(9), 1, uint32(9), 1, uint32(0), 1, uint8(1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := Read(bytes.NewReader(data), int64(len(data)))
@@ -192,7 +194,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatal("written twice, the bytes differ")
 		}
 		for _, ti := range x.Tensors {
-			if ti.Type == Q2_0 && len(ti.Shape) == 2 {
+			if ti.Type == ggml.Q2_0 && len(ti.Shape) == 2 {
 				_, _, _ = x.ReadQ2_0(ti.Name, 64) // must not panic
 			}
 		}

@@ -2,13 +2,11 @@ package gguf
 
 import (
 	"bytes"
-	"math"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/cockroachdb/errors"
 
-	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/formats/ggml"
 )
 
 // TestQ2_0MatchesGgml decodes blocks that ggml quantized, to the values that
@@ -28,7 +26,7 @@ func TestQ2_0MatchesGgml(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, k := want.Shape[0], want.Shape[1]
-	codes, scales, err := DecodeQ2_0(blocks, m, k, 64)
+	codes, scales, err := ggml.DecodeQ2_0(blocks, m, k, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,137 +41,11 @@ func TestQ2_0MatchesGgml(t *testing.T) {
 	if seen != [4]bool{true, true, true, true} {
 		t.Fatalf("the test data has not every code: %v", seen)
 	}
-	if err := CheckTernary(codes); !errors.Is(err, ErrFormat) {
+	if err := ggml.CheckTernary(codes); !errors.Is(err, ggml.ErrFormat) {
 		t.Fatalf("code 3 passes as ternary: %v", err)
 	}
-	again, err := EncodeQ2_0(codes, scales)
+	again, err := ggml.EncodeQ2_0(codes, scales)
 	if err != nil || !bytes.Equal(again, blocks) {
 		t.Fatalf("encoded again, the blocks differ (%v)", err)
-	}
-}
-
-// random returns codes without 3 and f16 scales.
-func random(m, k, rows, cols int) (codes, scales *tensor.Tensor) {
-	r := rand.New(rand.NewPCG(1, 2))
-	codes = tensor.New(tensor.T(tensor.U2, m, k))
-	for i := range m * k {
-		codes.Data[i/4] |= byte(r.IntN(3)) << (i % 4 * 2)
-	}
-	scales = tensor.New(tensor.T(tensor.F32, rows, cols))
-	for i := range scales.F32() {
-		scales.F32()[i] = tensor.F16ToF32(tensor.F32ToF16(r.Float32() + 0.01))
-	}
-	return codes, scales
-}
-
-func TestQ2_0RoundTrips(t *testing.T) {
-	for name, c := range map[string]struct{ m, k, rows, cols, group int }{
-		"group 64":   {3, 192, 3, 3, 64},
-		"group 128":  {5, 768, 5, 6, 128},
-		"group 256":  {2, 512, 2, 2, 256},
-		"per row":    {7, 192, 7, 1, PerRow},
-		"per tensor": {7, 192, 1, 1, PerTensor},
-		"one block":  {1, 64, 1, 1, 64},
-	} {
-		codes, scales := random(c.m, c.k, c.rows, c.cols)
-		data, err := EncodeQ2_0(codes, scales)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if len(data) != c.m*c.k/64*18 {
-			t.Fatalf("%s: %d bytes", name, len(data))
-		}
-		gotC, gotS, err := DecodeQ2_0(data, c.m, c.k, c.group)
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if !gotC.Type.Equal(codes.Type) || !bytes.Equal(gotC.Data, codes.Data) {
-			t.Errorf("%s: codes differ", name)
-		}
-		if !gotS.Type.Equal(scales.Type) || !bytes.Equal(gotS.Data, scales.Data) {
-			t.Errorf("%s: scales %v %v, not %v %v", name, gotS.Type, gotS.F32(), scales.Type, scales.F32())
-		}
-		if err := CheckTernary(gotC); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		file := func() *File {
-			info, err := FromCodes("w", codes, scales)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return read(t, write(t, nil, []TensorInfo{info}))
-		}()
-		if raw, err := file.ReadRaw("w"); err != nil || !bytes.Equal(raw, data) {
-			t.Errorf("%s: streamed bytes differ (%v)", name, err)
-		}
-		if gotC, _, err = file.ReadQ2_0("w", c.group); err != nil || !bytes.Equal(gotC.Data, codes.Data) {
-			t.Errorf("%s: from a file: %v", name, err)
-		}
-	}
-}
-
-func TestEncodeQ2_0RefusesLoss(t *testing.T) {
-	codes, scales := random(2, 128, 2, 2)
-	set := func(v float32) *tensor.Tensor {
-		s := scales.Clone()
-		s.F32()[3] = v
-		return s
-	}
-	narrow, narrowScales := random(2, 96, 2, 1)
-	for name, c := range map[string]struct {
-		codes, scales *tensor.Tensor
-		want          error
-	}{
-		"scale between f16 values": {codes, set(1 + 1.0/4096), ErrLossy},
-		"scale too large":          {codes, set(70000), ErrLossy},
-		"scale too small":          {codes, set(1e-8), ErrLossy},
-		"infinite scale":           {codes, set(float32(math.Inf(1))), ErrLossy},
-		"scale not a number":       {codes, set(float32(math.NaN())), ErrLossy},
-		"group of 32":              {codes, tensor.New(tensor.T(tensor.F32, 2, 4)), ErrLossy},
-		"rows of 96":               {narrow, narrowScales, ErrLossy},
-		"scales of other rows":     {codes, tensor.New(tensor.T(tensor.F32, 3, 2)), ErrType},
-		"ragged group":             {codes, tensor.New(tensor.T(tensor.F32, 2, 3)), ErrType},
-		"scales f16":               {codes, tensor.New(tensor.T(tensor.F16, 2, 2)), ErrType},
-		"codes u4":                 {tensor.New(tensor.T(tensor.U4, 2, 128)), scales, ErrType},
-		"codes of rank 1":          {tensor.New(tensor.T(tensor.U2, 128)), scales, ErrType},
-		"codes cut short":          {&tensor.Tensor{Type: codes.Type, Data: codes.Data[:8]}, scales, ErrType},
-	} {
-		if _, err := EncodeQ2_0(c.codes, c.scales); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if _, err := FromCodes("w", c.codes, c.scales); !errors.Is(err, c.want) {
-			t.Errorf("%s, streamed: %v", name, err)
-		}
-	}
-}
-
-func TestDecodeQ2_0RefusesWhatDoesNotFit(t *testing.T) {
-	codes, scales := random(2, 128, 2, 2)
-	data, err := EncodeQ2_0(codes, scales)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nan := bytes.Clone(data)
-	nan[18], nan[19] = 0, 0x7e
-	for name, c := range map[string]struct {
-		data        []byte
-		m, k, group int
-		want        error
-	}{
-		"scales differ in a group": {data, 2, 128, 128, ErrLossy},
-		"scales differ in a row":   {data, 2, 128, PerRow, ErrLossy},
-		"scales differ":            {data, 2, 128, PerTensor, ErrLossy},
-		"group of 32":              {data, 2, 128, 32, ErrType},
-		"group of 192":             {data, 2, 128, 192, ErrType},
-		"group of 0":               {data, 2, 128, 0, ErrType},
-		"one byte less":            {data[:len(data)-1], 2, 128, 64, ErrFormat},
-		"one row more":             {data, 3, 128, 64, ErrFormat},
-		"no rows":                  {nil, 0, 128, 64, ErrFormat},
-		"negative":                 {data, -2, -128, 64, ErrFormat},
-		"scale not a number":       {nan, 2, 128, 64, ErrFormat},
-	} {
-		if _, _, err := DecodeQ2_0(c.data, c.m, c.k, c.group); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 }

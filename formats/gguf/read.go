@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/internal/regularfile"
 )
@@ -30,7 +31,7 @@ const maxKey = 1<<16 - 1
 // Tensor describes one tensor of a file.
 type Tensor struct {
 	Name   string
-	Type   TensorType
+	Type   ggml.Type
 	Shape  tensor.Shape // outermost first
 	Offset int64        // of the data, from the start of the file
 	Size   int64        // of the data, in bytes
@@ -193,8 +194,8 @@ func (f *File) describe(d *decoder, n int) {
 func describeOne(d *decoder, name string) Tensor {
 	t := Tensor{Name: name}
 	dims := d.u32()
-	if d.err == nil && dims > maxDims {
-		d.fail("%d dimensions, at most %d are allowed", dims, maxDims)
+	if d.err == nil && dims > ggml.MaxDims {
+		d.fail("%d dimensions, at most %d are allowed", dims, ggml.MaxDims)
 	}
 	if d.err != nil {
 		return t
@@ -207,7 +208,7 @@ func describeOne(d *decoder, name string) Tensor {
 		}
 		t.Shape[len(t.Shape)-1-i] = int(n)
 	}
-	t.Type = TensorType(d.u32())
+	t.Type = ggml.Type(d.u32())
 	offset := d.u64()
 	if d.err != nil {
 		return t

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/internal/atomicfile"
 )
@@ -19,7 +20,7 @@ const version = 3
 // tensors, and must write Type.Bytes(Shape) bytes.
 type TensorInfo struct {
 	Name  string
-	Type  TensorType
+	Type  ggml.Type
 	Shape tensor.Shape // outermost first
 	Data  func(w io.Writer) error
 }
@@ -27,15 +28,15 @@ type TensorInfo struct {
 // FromTensor describes a tensor of a plain type (f32, f16, bf16, f64, i8,
 // i32), written as it is; ErrType for others.
 func FromTensor(name string, t *tensor.Tensor) (TensorInfo, error) {
-	tt, err := TypeOf(t.DType)
+	tt, err := ggml.TypeOf(t.DType)
 	if err != nil {
-		return TensorInfo{}, errors.Wrapf(err, "tensor %q", name)
+		return TensorInfo{}, errors.Wrapf(errors.Mark(err, ErrType), "tensor %q", name)
 	}
 	return FromBytes(name, tt, t.Shape, t.Data), nil
 }
 
 // FromBytes describes a tensor of any type whose bytes are at hand.
-func FromBytes(name string, t TensorType, shape tensor.Shape, data []byte) TensorInfo {
+func FromBytes(name string, t ggml.Type, shape tensor.Shape, data []byte) TensorInfo {
 	return TensorInfo{name, t, shape, func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
@@ -146,7 +147,7 @@ func appendTensors(head []byte, tensors []TensorInfo, align int64) ([]byte, []in
 		seen[t.Name] = true
 		size, err := t.Type.Bytes(t.Shape)
 		if err != nil {
-			return nil, nil, errors.WithHint(errors.Wrapf(err, "tensor %q", t.Name), hintWrite)
+			return nil, nil, errors.WithHint(errors.Wrapf(errors.Mark(err, ErrFormat), "tensor %q", t.Name), hintWrite)
 		}
 		head = appendString(head, t.Name)
 		shape := t.Shape

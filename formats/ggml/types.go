@@ -1,4 +1,4 @@
-package gguf
+package ggml
 
 import (
 	"fmt"
@@ -9,25 +9,25 @@ import (
 	"github.com/ternlm/tern/framework/tensor"
 )
 
-// TensorType is a ggml tensor encoding, by its number in the file.
-type TensorType uint32
+// Type is a ggml tensor encoding, by its number in the file.
+type Type uint32
 
 // The tensor encodings that this package names. Others that ggml defines are
 // known by block and size, so files that hold them can be listed and their
 // bytes read.
 const (
-	F32   TensorType = 0
-	F16   TensorType = 1
-	Q8_0  TensorType = 8
-	I8    TensorType = 24
-	I16   TensorType = 25
-	I32   TensorType = 26
-	I64   TensorType = 27
-	F64   TensorType = 28
-	BF16  TensorType = 30
-	TQ1_0 TensorType = 34 // 256 ternary weights and one f16 scale: 54 bytes
-	TQ2_0 TensorType = 35 // 256 ternary weights and one f16 scale: 66 bytes
-	Q2_0  TensorType = 42 // 64 2-bit weights and one f16 scale: 18 bytes
+	F32   Type = 0
+	F16   Type = 1
+	Q8_0  Type = 8
+	I8    Type = 24
+	I16   Type = 25
+	I32   Type = 26
+	I64   Type = 27
+	F64   Type = 28
+	BF16  Type = 30
+	TQ1_0 Type = 34 // 256 ternary weights and one f16 scale: 54 bytes
+	TQ2_0 Type = 35 // 256 ternary weights and one f16 scale: 66 bytes
+	Q2_0  Type = 42 // 64 2-bit weights and one f16 scale: 18 bytes
 )
 
 // typeInfo says how a tensor encoding lies in a file.
@@ -39,7 +39,7 @@ type typeInfo struct {
 
 // types holds the sizes of ggml's static block structures (ggml-common.h).
 // Numbers that are missing were withdrawn by ggml.
-var types = map[TensorType]typeInfo{
+var types = map[Type]typeInfo{
 	F32: {"F32", 1, 4, tensor.F32}, F16: {"F16", 1, 2, tensor.F16}, BF16: {"BF16", 1, 2, tensor.BF16},
 	F64: {"F64", 1, 8, tensor.F64}, I8: {"I8", 1, 1, tensor.I8}, I32: {"I32", 1, 4, tensor.I32},
 	I16: {name: "I16", block: 1, bytes: 2}, I64: {name: "I64", block: 1, bytes: 8},
@@ -60,7 +60,7 @@ var types = map[TensorType]typeInfo{
 }
 
 // String returns ggml's name, such as "Q2_0".
-func (t TensorType) String() string {
+func (t Type) String() string {
 	if i, ok := types[t]; ok {
 		return i.name
 	}
@@ -68,47 +68,47 @@ func (t TensorType) String() string {
 }
 
 // Known reports whether the size of t's blocks is known.
-func (t TensorType) Known() bool { return types[t].block > 0 }
+func (t Type) Known() bool { return types[t].block > 0 }
 
 // Block returns the number of weights in one block, 1 for plain types and 0
 // for unknown ones.
-func (t TensorType) Block() int { return types[t].block }
+func (t Type) Block() int { return types[t].block }
 
 // BlockBytes returns the size of one block, 0 for unknown types.
-func (t TensorType) BlockBytes() int { return types[t].bytes }
+func (t Type) BlockBytes() int { return types[t].bytes }
 
 // DType returns the encoding of package tensor with the same bytes, and
 // whether there is one.
-func (t TensorType) DType() (tensor.DType, bool) {
+func (t Type) DType() (tensor.DType, bool) {
 	d := types[t].dtype
 	return d, d != tensor.Invalid
 }
 
 // TypeOf returns the tensor type with the same bytes as d; ErrType if there is
 // none (bool and packed codes).
-func TypeOf(d tensor.DType) (TensorType, error) {
+func TypeOf(d tensor.DType) (Type, error) {
 	for t, i := range types {
 		if i.dtype == d && d != tensor.Invalid {
 			return t, nil
 		}
 	}
 	return 0, errors.WithHint(errors.Wrapf(ErrType, "no tensor type holds %v as it is", d),
-		"write packed codes with gguf.FromCodes, or convert the tensor to f32 or f16")
+		"write packed codes as Q2_0, or convert the tensor to f32 or f16")
 }
 
-// maxDims is ggml's GGML_MAX_DIMS.
-const maxDims = 4
+// MaxDims is ggml's GGML_MAX_DIMS.
+const MaxDims = 4
 
 // Bytes returns the size in bytes of a tensor of this type; shape is
 // outermost first, and its last dimension must be a multiple of Block.
 // Errors are ErrFormat.
-func (t TensorType) Bytes(shape tensor.Shape) (int64, error) {
+func (t Type) Bytes(shape tensor.Shape) (int64, error) {
 	info, ok := types[t]
 	if !ok {
 		return 0, errors.Wrapf(ErrFormat, "unknown tensor type %d", uint32(t))
 	}
-	if len(shape) > maxDims {
-		return 0, errors.Wrapf(ErrFormat, "%d dimensions, at most %d are allowed", len(shape), maxDims)
+	if len(shape) > MaxDims {
+		return 0, errors.Wrapf(ErrFormat, "%d dimensions, at most %d are allowed", len(shape), MaxDims)
 	}
 	n := int64(1)
 	for _, d := range shape {
