@@ -127,15 +127,17 @@ func readConfig(meta gguf.Metadata) (model.Config, error) {
 	if err != nil {
 		return model.Config{}, err
 	}
-	if arch != Architecture {
-		return model.Config{}, errors.WithHint(errors.Wrapf(ErrModel, "architecture %q", arch), "tern runs files of architecture "+Architecture+", which tern export writes")
+	_, own := meta.Get("tern.quantizer")
+	if arch != Architecture && (arch != Llama || !own) {
+		return model.Config{}, errors.WithHint(errors.Wrapf(ErrModel, "architecture %q of another program", arch),
+			"tern runs the files that tern export writes, of architecture "+Architecture+" or "+Llama)
 	}
 	m := metadata{m: meta}
 	c := model.Config{
-		Context: m.int("tern.context_length"), Dim: m.int("tern.embedding_length"), Layers: m.int("tern.block_count"),
-		FFN: m.int("tern.feed_forward_length"), Heads: m.int("tern.attention.head_count"), KVHeads: m.int("tern.attention.head_count_kv"),
-		NormEps: m.float("tern.attention.layer_norm_rms_epsilon"), RoPETheta: m.float("tern.rope.freq_base"),
-		Vocab: m.int("tern.vocab_size"), Tokenizer: m.string("tern.tokenizer"), Quant: m.string("tern.quantizer"),
+		Context: m.int(arch + ".context_length"), Dim: m.int(arch + ".embedding_length"), Layers: m.int(arch + ".block_count"),
+		FFN: m.int(arch + ".feed_forward_length"), Heads: m.int(arch + ".attention.head_count"), KVHeads: m.int(arch + ".attention.head_count_kv"),
+		NormEps: m.float(arch + ".attention.layer_norm_rms_epsilon"), RoPETheta: m.float(arch + ".rope.freq_base"),
+		Vocab: m.int(arch + ".vocab_size"), Tokenizer: m.string("tern.tokenizer"), Quant: m.string("tern.quantizer"),
 		Residual: m.string("tern.residual"), Head: m.string("tern.head"), Tied: m.bool("tern.tied"), SubNorm: m.bool("tern.sub_norm"),
 	}
 	return c, m.err
@@ -164,7 +166,7 @@ func (r *reader) state(name string, want tensor.Type) error {
 	if !sameElements(info.Shape, want.Shape) {
 		return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q is %v, the metadata asks for %v", file, info.Shape, want), "the file is damaged")
 	}
-	t, err := r.f.ReadTensor(file)
+	t, err := r.floats(info, want.DType)
 	if err != nil {
 		return err
 	}
@@ -174,6 +176,19 @@ func (r *reader) state(name string, want tensor.Type) error {
 	}
 	r.out[name] = t
 	return checkFinite(file, t)
+}
+
+// floats reads a tensor that is wanted as d. An f16 one is widened to f32.
+func (r *reader) floats(info gguf.Tensor, d tensor.DType) (*tensor.Tensor, error) {
+	t, err := r.f.ReadTensor(info.Name)
+	if err != nil || t.DType != tensor.F16 || d != tensor.F32 {
+		return t, err
+	}
+	wide := tensor.New(tensor.Type{DType: tensor.F32, Shape: t.Shape})
+	for i, h := range t.U16() {
+		wide.F32()[i] = tensor.F16ToF32(h)
+	}
+	return wide, nil
 }
 
 // sameElements compares shapes up to dimensions of 1.

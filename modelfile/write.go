@@ -9,6 +9,7 @@ import (
 	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
 )
 
 // Architecture is the general.architecture of files that tern writes.
@@ -96,37 +97,57 @@ func (w *Weights) metadata() []gguf.KV {
 		{Key: "general.architecture", Value: Architecture},
 		{Key: "general.name", Value: w.Info.Name},
 		{Key: "general.quantization_version", Value: uint32(2)},
-		{Key: "tern.context_length", Value: uint32(c.Context)},
-		{Key: "tern.embedding_length", Value: uint32(c.Dim)},
-		{Key: "tern.block_count", Value: uint32(c.Layers)},
-		{Key: "tern.feed_forward_length", Value: uint32(c.FFN)},
-		{Key: "tern.attention.head_count", Value: uint32(c.Heads)},
-		{Key: "tern.attention.head_count_kv", Value: uint32(c.KVHeads)},
-		{Key: "tern.attention.layer_norm_rms_epsilon", Value: float32(c.NormEps)},
-		{Key: "tern.rope.dimension_count", Value: uint32(c.HeadDim())},
-		{Key: "tern.rope.freq_base", Value: float32(c.RoPETheta)},
-		{Key: "tern.vocab_size", Value: uint32(c.Vocab)},
+	}
+	kv = append(kv, sizeKeys(Architecture, c)...)
+	kv = append(kv, ownKeys(c.Quant, c.Residual, c)...)
+	kv = append(kv, w.Info.keys()...)
+	slices.SortStableFunc(kv, func(a, b gguf.KV) int { // general.* first, as readers expect
+		return strings.Compare(strings.SplitN(a.Key, ".", 2)[0], strings.SplitN(b.Key, ".", 2)[0])
+	})
+	return kv
+}
+
+// sizeKeys are the sizes of c under the name of an architecture.
+func sizeKeys(arch string, c model.Config) []gguf.KV {
+	return []gguf.KV{
+		{Key: arch + ".context_length", Value: uint32(c.Context)},
+		{Key: arch + ".embedding_length", Value: uint32(c.Dim)},
+		{Key: arch + ".block_count", Value: uint32(c.Layers)},
+		{Key: arch + ".feed_forward_length", Value: uint32(c.FFN)},
+		{Key: arch + ".attention.head_count", Value: uint32(c.Heads)},
+		{Key: arch + ".attention.head_count_kv", Value: uint32(c.KVHeads)},
+		{Key: arch + ".attention.layer_norm_rms_epsilon", Value: float32(c.NormEps)},
+		{Key: arch + ".rope.dimension_count", Value: uint32(c.HeadDim())},
+		{Key: arch + ".rope.freq_base", Value: float32(c.RoPETheta)},
+		{Key: arch + ".vocab_size", Value: uint32(c.Vocab)},
+	}
+}
+
+// ownKeys are what tern has to know besides the sizes.
+func ownKeys(quantizer, residual string, c model.Config) []gguf.KV {
+	return []gguf.KV{
 		{Key: "tern.tokenizer", Value: c.Tokenizer},
-		{Key: "tern.quantizer", Value: c.Quant},
-		{Key: "tern.residual", Value: c.Residual},
+		{Key: "tern.quantizer", Value: quantizer},
+		{Key: "tern.residual", Value: residual},
 		{Key: "tern.head", Value: c.Head},
 		{Key: "tern.tied", Value: c.Tied},
 		{Key: "tern.sub_norm", Value: c.SubNorm},
 	}
+}
+
+// keys are those of i that are not empty.
+func (i Info) keys() (kv []gguf.KV) {
 	for _, o := range []struct{ key, value string }{
-		{"general.description", w.Info.Description},
-		{"general.license", w.Info.License},
-		{"tern.created_by", w.Info.CreatedBy},
+		{"general.description", i.Description},
+		{"general.license", i.License},
+		{"tern.created_by", i.CreatedBy},
 	} {
 		if o.value != "" {
 			kv = append(kv, gguf.KV{Key: o.key, Value: o.value})
 		}
 	}
-	if w.Info.BitsPerByte > 0 {
-		kv = append(kv, gguf.KV{Key: "tern.bits_per_byte", Value: w.Info.BitsPerByte})
+	if i.BitsPerByte > 0 {
+		kv = append(kv, gguf.KV{Key: "tern.bits_per_byte", Value: i.BitsPerByte})
 	}
-	slices.SortStableFunc(kv, func(a, b gguf.KV) int { // general.* first, as readers expect
-		return strings.Compare(strings.SplitN(a.Key, ".", 2)[0], strings.SplitN(b.Key, ".", 2)[0])
-	})
 	return kv
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ternlm/tern/formats/checkpoint"
+	"github.com/ternlm/tern/formats/ggml"
+	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/modelfile"
 )
 
@@ -37,6 +39,8 @@ func besideMHC(path string) string {
 type exportCmd struct {
 	out     string
 	name    string
+	arch    string
+	typ     string
 	force   bool
 	backend backendFlags
 	json    bool
@@ -47,13 +51,18 @@ func newExportCmd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export CHECKPOINT_OR_RUN --out DIR|FILE.gguf",
 		Short: "Write a checkpoint's model as a GGUF file, and its residual as a .mhc file",
-		Args:  usageArgs(cobra.ExactArgs(1)),
-		RunE:  func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), a, args[0]) },
+		Long: "Architecture tern holds every model; llama, which llama.cpp and what is built on it run as they are, those\n" +
+			"with a standard or scaled residual and without --sub-norm. The linears of llama are q2_0 (ternary, as they are,\n" +
+			"for groups that are a multiple of 64), f16 or f32.",
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), a, args[0]) },
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&c.out, "out", "", "file NAME.gguf, or an existing directory for model.gguf and model.mhc")
 	fs.StringVar(&c.name, "name", "", "the model's name in the file")
+	fs.StringVar(&c.arch, "arch", modelfile.Architecture, "architecture of the file: tern or llama")
+	fs.StringVar(&c.typ, "type", "", "type of the linears of --arch llama: q2_0 (the default), f16 or f32")
 	fs.BoolVar(&c.force, "force", false, "replace files that are there")
 	c.backend.add(fs)
 	fs.BoolVar(&c.json, "json", false, "write JSON")
@@ -62,6 +71,10 @@ func newExportCmd(a *app) *cobra.Command {
 
 func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	out, err := c.target()
+	if err != nil {
+		return err
+	}
+	typ, err := c.llamaType()
 	if err != nil {
 		return err
 	}
@@ -89,6 +102,9 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	if c.name != "" {
 		w.Info.Name = c.name
 	}
+	if c.arch == modelfile.Llama {
+		return c.llama(a, w, dir, out, snap.Step, typ)
+	}
 	mhc, err := export(w, out)
 	if err != nil {
 		return err
@@ -103,6 +119,41 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	a.printf("exported  %s, step %s\n          %s: tensors of %s bytes\n", dir, thousands(snap.Step), out, thousands(tensors))
 	if mhc != "" {
 		a.printf("          %s\n", mhc)
+	}
+	return nil
+}
+
+// llamaType is the type that --type names for --arch llama.
+func (c exportCmd) llamaType() (ggml.Type, error) {
+	switch {
+	case c.arch != modelfile.Architecture && c.arch != modelfile.Llama:
+		return 0, usagef(framework.Suggest(c.arch, []string{modelfile.Architecture, modelfile.Llama}), "--arch %s", c.arch)
+	case c.arch == modelfile.Architecture && c.typ != "":
+		return 0, usagef("leave it out, or add --arch llama", "--type %s: the weights of architecture tern are written as they are", c.typ)
+	case c.typ == "":
+		return ggml.Q2_0, nil
+	}
+	var names []string
+	for _, t := range modelfile.LlamaTypes {
+		if names = append(names, strings.ToLower(t.String())); strings.EqualFold(c.typ, t.String()) {
+			return t, nil
+		}
+	}
+	return 0, usagef(framework.Suggest(c.typ, names), "--type %s", c.typ)
+}
+
+// llama writes the file of architecture llama.
+func (c exportCmd) llama(a *app, w *modelfile.Weights, dir, out string, step int, t ggml.Type) error {
+	folded, err := w.WriteLlama(out, t)
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return a.json(map[string]any{"checkpoint": dir, "step": step, "gguf": out, "arch": c.arch, "type": strings.ToLower(t.String()), "folded": folded})
+	}
+	a.printf("exported  %s, step %s\n          %s: architecture llama, linears in %v\n", dir, thousands(step), out, t)
+	if folded > 0 {
+		a.printf("          gains of the residual went into the weights: rounded by at most %.2g\n", folded)
 	}
 	return nil
 }

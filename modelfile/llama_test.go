@@ -1,0 +1,199 @@
+package modelfile_test
+
+import (
+	"context"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/formats/ggml"
+	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/modelfile"
+	"github.com/ternlm/tern/train"
+)
+
+// plain is a model that architecture llama holds.
+func plain(change func(*model.Config)) model.Config {
+	c := base
+	c.Residual, c.SubNorm = "standard", false
+	change(&c)
+	return c
+}
+
+// collected are the weights of c after a few steps.
+func collected(t *testing.T, be framework.Backend, c model.Config) *modelfile.Weights {
+	t.Helper()
+	tr := trained(t, be, c)
+	t.Cleanup(func() { tr.Close() })
+	return must(modelfile.Collect(context.Background(), must(model.New(c)), tr.Store()))
+}
+
+// llamaFile writes w as architecture llama.
+func llamaFile(t *testing.T, w *modelfile.Weights, typ ggml.Type) (path string, folded float64) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "llama.gguf")
+	folded, err := w.WriteLlama(path, typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, folded
+}
+
+// loss is the score of w as it is loaded from a file.
+func loss(t *testing.T, be framework.Backend, w *modelfile.Weights) train.Score {
+	t.Helper()
+	s := must(be.NewStore())
+	defer s.Close()
+	if err := w.Put(context.Background(), s); err != nil {
+		t.Fatal(err)
+	}
+	return score(t, be, w.Model, modelfile.Pass, s)
+}
+
+func TestLlamaFilesReadBackToTheSameBits(t *testing.T) {
+	be := scalarBackend(t)
+	for name, v := range map[string]struct {
+		typ    ggml.Type
+		change func(*model.Config)
+	}{
+		"ternary":              {ggml.Q2_0, func(*model.Config) {}},
+		"ternary, f16 head":    {ggml.Q2_0, func(c *model.Config) { c.Head = "f16" }},
+		"ternary, tied":        {ggml.Q2_0, func(c *model.Config) { c.Head, c.Tied = "f16", true }},
+		"row scales":           {ggml.Q2_0, func(c *model.Config) { c.Quant = "ternary:group=row" }},
+		"not quantized, whole": {ggml.F32, func(c *model.Config) { c.Quant, c.Head = "none", "f16" }},
+	} {
+		w := collected(t, be, plain(v.change))
+		path, folded := llamaFile(t, w, v.typ)
+		back, err := modelfile.ReadGGUF(path)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if back.Model.Config != w.Model.Config || folded != 0 {
+			t.Errorf("%s: read back as %+v, was %+v (folded %v)", name, back.Model.Config, w.Model.Config, folded)
+		}
+		if got, want := loss(t, be, back), loss(t, be, w); got != want {
+			t.Errorf("%s: scores %+v, was %+v", name, got, want)
+		}
+	}
+}
+
+// value is element i of a linear in a llama file, whatever its type.
+func values(t *testing.T, path, name string) []float32 {
+	t.Helper()
+	f := must(gguf.Open(path))
+	defer f.Close()
+	info := must(f.Tensor(name))
+	if info.Type == ggml.Q2_0 {
+		codes, scales, err := f.ReadQ2_0(name, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make([]float32, info.Shape.Numel())
+		for i := range out {
+			out[i] = float32(int(codes.Data[i/4]>>(i%4*2)&3)-1) * scales.F32()[i/64]
+		}
+		return out
+	}
+	x := must(f.ReadTensor(name))
+	if x.DType == tensor.F32 {
+		return x.F32()
+	}
+	out := make([]float32, info.Shape.Numel())
+	for i, h := range x.U16() {
+		out[i] = tensor.F16ToF32(h)
+	}
+	return out
+}
+
+func TestLlamaFilesOfAllTypesHoldTheSameTernaryWeights(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(*model.Config) {}))
+	q, _ := llamaFile(t, w, ggml.Q2_0)
+	for _, typ := range []ggml.Type{ggml.F16, ggml.F32} {
+		other, _ := llamaFile(t, w, typ)
+		for _, name := range []string{"blk.0.attn_q.weight", "blk.1.ffn_down.weight", "output.weight"} {
+			a, b := values(t, q, name), values(t, other, name)
+			for i := range a {
+				if a[i] != b[i] {
+					t.Fatalf("%s as %v: element %d is %v, as Q2_0 %v", name, typ, i, b[i], a[i])
+				}
+			}
+		}
+	}
+}
+
+func TestGainsOfTheResidualAreFoldedIntoTheLastMatrices(t *testing.T) {
+	be := scalarBackend(t)
+	w := collected(t, be, plain(func(c *model.Config) { c.Residual = "scaled:init=0.7" }))
+	was, _ := llamaFile(t, &modelfile.Weights{Model: must(model.New(plain(func(*model.Config) {}))), Tensors: w.Tensors}, ggml.F32)
+	for _, typ := range modelfile.LlamaTypes {
+		path, folded := llamaFile(t, w, typ)
+		for _, p := range []struct{ file, gain string }{
+			{"blk.0.attn_output.weight", "blk.0.attn.scaled.gain"}, {"blk.1.ffn_down.weight", "blk.1.ffn.scaled.gain"},
+		} {
+			g := float64(w.Tensors[p.gain].F32()[0])
+			if g == 1 {
+				t.Fatalf("%s is 1: nothing to fold", p.gain)
+			}
+			got, least := values(t, path, p.file), 0.0
+			for i, v := range scaleless(w, p.file) {
+				want := v * g
+				if d := math.Abs(float64(got[i]) - want); d > math.Abs(want)*folded+1e-12 {
+					t.Fatalf("%s as %v: element %d is %v, wants %v", p.file, typ, i, got[i], want)
+				}
+				least = max(least, math.Abs(want))
+			}
+			if least == 0 || folded > 0x1p-10 {
+				t.Errorf("%s as %v: all zeros, or folded by %v", p.file, typ, folded)
+			}
+		}
+		if a, b := values(t, path, "blk.0.attn_q.weight"), values(t, was, "blk.0.attn_q.weight"); a[0] != b[0] || a[100] != b[100] {
+			t.Errorf("%v: a weight that ends no sub-layer was scaled", typ)
+		}
+		back := must(modelfile.ReadGGUF(path))
+		got, want := loss(t, be, back), loss(t, be, w)
+		if math.Abs(got.Loss-want.Loss) > 1e-2*want.Loss || back.Model.Config.Residual != "standard" {
+			t.Errorf("%v: %s scores %v, was %v", typ, back.Model.Config.Residual, got.Loss, want.Loss)
+		}
+	}
+}
+
+// scaleless is the weight without its gain, level times scale in float64.
+func scaleless(w *modelfile.Weights, file string) []float64 {
+	base := map[string]string{"blk.0.attn_output.weight": "blk.0.attn.wo", "blk.1.ffn_down.weight": "blk.1.ffn.down"}[file]
+	codes, scales := w.Tensors[base+".codes"], w.Tensors[base+".scales"].F32()
+	out := make([]float64, codes.Shape.Numel())
+	for i := range out {
+		out[i] = float64(int(codes.Data[i/4]>>(i%4*2)&3)-1) * float64(scales[i/64])
+	}
+	return out
+}
+
+func TestWhatLlamaCannotHoldIsRefused(t *testing.T) {
+	be := scalarBackend(t)
+	for name, v := range map[string]struct {
+		change func(*model.Config)
+		want   error
+	}{
+		"streams":          {func(c *model.Config) { c.Residual = "mhclite:streams=2" }, modelfile.ErrModel},
+		"sub-norm":         {func(c *model.Config) { c.SubNorm = true }, modelfile.ErrModel},
+		"small groups":     {func(c *model.Config) { c.Quant = "ternary:group=32" }, ggml.ErrLossy},
+		"f32 scales":       {func(c *model.Config) { c.Quant = "ternary:group=64,scale=f32" }, ggml.ErrLossy},
+		"no ternary model": {func(c *model.Config) { c.Quant, c.Head = "none", "f16" }, ggml.ErrLossy},
+	} {
+		w := collected(t, be, plain(v.change))
+		path := filepath.Join(t.TempDir(), "llama.gguf")
+		_, err := w.WriteLlama(path, ggml.Q2_0)
+		if !errors.Is(err, v.want) || len(errors.GetAllHints(err)) == 0 {
+			t.Errorf("%s: %v with hints %v, wants %v", name, err, errors.GetAllHints(err), v.want)
+		}
+		if _, err := gguf.Open(path); err == nil {
+			t.Errorf("%s: a file was written", name)
+		}
+	}
+}
