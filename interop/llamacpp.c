@@ -109,6 +109,7 @@ static void clear(void) {
 
 static double nll(const float *logits, int target) {
 	double top = -INFINITY, sum = 0;
+	if (target < 0 || target >= vocab) fail("id", "outside the vocabulary");
 	for (int i = 0; i < vocab; i++) top = fmax(top, logits[i]);
 	for (int i = 0; i < vocab; i++) sum += exp(logits[i] - top);
 	return log(sum) + top - logits[target];
@@ -141,6 +142,7 @@ static int32_t text_ids[1 << 20];
 /* tokenize sets text to stdin and text_ids to its ids. */
 static int tokenize(_Bool begin) {
 	int32_t len = (int32_t)fread(text, 1, sizeof text - 1, stdin);
+	if (fgetc(stdin) != EOF) fail("stdin", "too much text");
 	void *v = CALL("llama_model_get_vocab", void *(*)(void *))(model);
 	int n = CALL("llama_tokenize", int32_t (*)(void *, const char *, int32_t, int32_t *, int32_t, _Bool, _Bool))(v, text, len, text_ids, 1 << 20, begin, 0);
 	if (n <= 0) fail("stdin", "no text, or too much");

@@ -18,7 +18,7 @@ import (
 const Llama = "llama"
 
 // LlamaTypes are the tensor types that WriteLlama takes for the linears.
-var LlamaTypes = []ggml.Type{ggml.Q2_0, ggml.F16, ggml.F32}
+var LlamaTypes = []ggml.Type{ggml.Q2_0, ggml.TQ2_0, ggml.F16, ggml.F32}
 
 // WriteLlama writes the weights to path as a file of architecture llama, whole
 // or not at all, with the linears in type t (one of LlamaTypes) and the
@@ -98,8 +98,8 @@ func (l *llamaWriter) state(n *graph.Node) error {
 func (l *llamaWriter) codes(base string, codes, scales *tensor.Tensor) error {
 	name := fileName(base + ".weight")
 	scales = l.fold(base, scales)
-	if l.typ == ggml.Q2_0 {
-		info, err := gguf.FromCodes(name, codes, scales)
+	if ggml.EncodesTwoBit(l.typ) {
+		info, err := gguf.FromCodes(name, l.typ, codes, scales)
 		l.out = append(l.out, info)
 		return errors.Wrapf(err, "as %v", l.typ)
 	}
@@ -201,17 +201,15 @@ func (w *Weights) llamaMetadata(t ggml.Type) ([]gguf.KV, error) {
 		spec = residual.Standard{}.Spec() // its gains are in the weights
 	}
 	quant := c.Quant
-	if t != ggml.Q2_0 && w.Model.Quantizer().Format().Quantized() {
+	if !ggml.EncodesTwoBit(t) && w.Model.Quantizer().Format().Quantized() {
 		quant = "none"
 	}
 	return append(kv, ownKeys(quant, spec, c)...), nil
 }
 
-// fileTypes are llama.cpp's numbers for what most tensors of a file are.
-var fileTypes = map[ggml.Type]uint32{ggml.F32: 0, ggml.F16: 1, ggml.Q2_0: q2_0FileType}
-
-// q2_0FileType is LLAMA_FTYPE_MOSTLY_Q2_0.
-const q2_0FileType = 41
+// fileTypes are llama.cpp's numbers for what most tensors of a file are (enum
+// llama_ftype).
+var fileTypes = map[ggml.Type]uint32{ggml.F32: 0, ggml.F16: 1, ggml.TQ2_0: 37, ggml.Q2_0: 41}
 
 // vocabularyKeys are a vocabulary as ggml's gguf.md describes it.
 func vocabularyKeys(v *tokenizer.Vocabulary) []gguf.KV {

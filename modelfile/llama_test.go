@@ -65,6 +65,8 @@ func TestLlamaFilesReadBackToTheSameBits(t *testing.T) {
 		"ternary, f16 head":    {ggml.Q2_0, func(c *model.Config) { c.Head = "f16" }},
 		"ternary, tied":        {ggml.Q2_0, func(c *model.Config) { c.Head, c.Tied = "f16", true }},
 		"row scales":           {ggml.Q2_0, func(c *model.Config) { c.Quant = "ternary:group=row" }},
+		"TQ2_0":                {ggml.TQ2_0, func(c *model.Config) { c.Dim, c.FFN, c.Quant = 256, 512, "ternary:group=256" }},
+		"TQ2_0, row scales":    {ggml.TQ2_0, func(c *model.Config) { c.Dim, c.FFN, c.Quant = 256, 512, "ternary:group=row" }},
 		"not quantized, whole": {ggml.F32, func(c *model.Config) { c.Quant, c.Head = "none", "f16" }},
 	} {
 		w := collected(t, be, plain(v.change))
@@ -90,7 +92,7 @@ func values(t *testing.T, path, name string) []float32 {
 	defer f.Close()
 	info := must(f.Tensor(name))
 	if info.Type == ggml.Q2_0 {
-		codes, scales, err := f.ReadQ2_0(name, 64)
+		codes, scales, err := f.ReadCodes(name, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +133,7 @@ func TestGainsOfTheResidualAreFoldedIntoTheLastMatrices(t *testing.T) {
 	be := scalarBackend(t)
 	w := collected(t, be, plain(func(c *model.Config) { c.Residual = "scaled:init=0.7" }))
 	was, _ := llamaFile(t, &modelfile.Weights{Model: must(model.New(plain(func(*model.Config) {}))), Tensors: w.Tensors}, ggml.F32)
-	for _, typ := range modelfile.LlamaTypes {
+	for _, typ := range []ggml.Type{ggml.Q2_0, ggml.F16, ggml.F32} {
 		path, folded := llamaFile(t, w, typ)
 		for _, p := range []struct{ file, gain string }{
 			{"blk.0.attn_output.weight", "blk.0.attn.scaled.gain"}, {"blk.1.ffn_down.weight", "blk.1.ffn.scaled.gain"},

@@ -214,7 +214,7 @@ func (r *reader) codes(base string, want tensor.Type) error {
 	if !info.Shape.Equal(want.Shape) {
 		return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q is %v, the metadata asks for %v", name, info.Shape, want), "the file is damaged")
 	}
-	codes, scales, err := r.f.ReadQ2_0(name, r.format.Group)
+	codes, scales, err := r.f.ReadCodes(name, r.format.Group)
 	if err != nil {
 		return err
 	}

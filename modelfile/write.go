@@ -78,7 +78,7 @@ func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
 
 // quantizedTensors is one Q2_0 tensor if that loses nothing, else two.
 func quantizedTensors(base string, codes, scales *tensor.Tensor) ([]gguf.TensorInfo, error) {
-	info, err := gguf.FromCodes(fileName(base+".weight"), codes, scales)
+	info, err := gguf.FromCodes(fileName(base+".weight"), ggml.Q2_0, codes, scales)
 	if err == nil {
 		return []gguf.TensorInfo{info}, nil
 	}

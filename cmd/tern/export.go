@@ -52,8 +52,8 @@ func newExportCmd(a *app) *cobra.Command {
 		Use:   "export CHECKPOINT_OR_RUN --out DIR|FILE.gguf",
 		Short: "Write a checkpoint's model as a GGUF file, and its residual as a .mhc file",
 		Long: "Architecture tern holds every model; llama, which llama.cpp and what is built on it run as they are, those\n" +
-			"with a standard or scaled residual and without --sub-norm. The linears of llama are q2_0 (ternary, as they are,\n" +
-			"for groups that are a multiple of 64), f16 or f32.",
+			"with a standard or scaled residual and without --sub-norm. The linears of llama are q2_0 or tq2_0 (ternary\n" +
+			"weights as they are, for groups that are a multiple of 64 or 256), f16 or f32.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.run(cmd.Context(), a, args[0]) },
 	}
@@ -62,7 +62,7 @@ func newExportCmd(a *app) *cobra.Command {
 	fs.StringVar(&c.out, "out", "", "file NAME.gguf, or an existing directory for model.gguf and model.mhc")
 	fs.StringVar(&c.name, "name", "", "the model's name in the file")
 	fs.StringVar(&c.arch, "arch", modelfile.Architecture, "architecture of the file: tern or llama")
-	fs.StringVar(&c.typ, "type", "", "type of the linears of --arch llama: q2_0 (the default), f16 or f32")
+	fs.StringVar(&c.typ, "type", "", "type of the linears of --arch llama: q2_0 (the default), tq2_0, f16 or f32")
 	fs.BoolVar(&c.force, "force", false, "replace files that are there")
 	c.backend.add(fs)
 	fs.BoolVar(&c.json, "json", false, "write JSON")

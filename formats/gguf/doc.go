@@ -11,7 +11,7 @@
 // its bytes once.
 //
 //	codes, scales := packed["blk.0.attn_q.weight"]
-//	q, err := gguf.FromCodes("blk.0.attn_q.weight", codes, scales)
+//	q, err := gguf.FromCodes("blk.0.attn_q.weight", ggml.Q2_0, codes, scales)
 //	...
 //	err = gguf.WriteFile("model.gguf", []gguf.KV{
 //		{Key: "general.architecture", Value: "llama"},
@@ -26,5 +26,5 @@
 //	defer f.Close()
 //	blocks, err := f.Metadata.Uint32("llama.block_count")
 //	norm, err := f.ReadTensor("output_norm.weight")
-//	codes, scales, err := f.ReadQ2_0("blk.0.attn_q.weight", 128)
+//	codes, scales, err := f.ReadCodes("blk.0.attn_q.weight", 128)
 package gguf

@@ -61,7 +61,7 @@ func sample(t testing.TB) ([]KV, []TensorInfo) {
 	for i := range codes.Data {
 		codes.Data[i] = byte(i*37) & 0x55
 	}
-	q, err := FromCodes("blk.0.attn_q.weight", codes, tensor.FromF32([]float32{0.5, 0.25}, 2, 1))
+	q, err := FromCodes("blk.0.attn_q.weight", ggml.Q2_0, codes, tensor.FromF32([]float32{0.5, 0.25}, 2, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

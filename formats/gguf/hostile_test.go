@@ -194,8 +194,8 @@ func FuzzRead(f *testing.F) {
 			t.Fatal("written twice, the bytes differ")
 		}
 		for _, ti := range x.Tensors {
-			if ti.Type == ggml.Q2_0 && len(ti.Shape) == 2 {
-				_, _, _ = x.ReadQ2_0(ti.Name, 64) // must not panic
+			if ggml.EncodesTwoBit(ti.Type) && len(ti.Shape) == 2 {
+				_, _, _ = x.ReadCodes(ti.Name, 64) // must not panic
 			}
 		}
 	})

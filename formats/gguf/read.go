@@ -288,7 +288,7 @@ func (f *File) ReadRaw(name string) ([]byte, error) {
 
 // ReadTensor returns a tensor of type F32, F16, BF16, F64, I8 or I32, in its
 // own encoding. Errors are ErrNotFound, ErrFormat, and ErrType for the other
-// types, whose bytes ReadRaw and ReadQ2_0 return.
+// types, whose bytes ReadRaw and ReadCodes return.
 func (f *File) ReadTensor(name string) (*tensor.Tensor, error) {
 	t, err := f.Tensor(name)
 	if err != nil {

@@ -56,7 +56,10 @@ def make(lib, path):
     w.add_tensor("i64", np.arange(3, dtype=np.int64))
     w.add_tensor("q2_0.blocks", blocks.view(np.int8))
     w.add_tensor("q2_0.values", back)
-    w.add_tensor("tq2_0", gguf.quantize(np.sign(rng.normal(size=(2, 256))).astype(np.float32), gguf.GGMLQuantizationType.TQ2_0), raw_dtype=gguf.GGMLQuantizationType.TQ2_0)
+    tq2_0 = gguf.quantize(np.sign(rng.normal(size=(2, 256))).astype(np.float32) * np.float32([[0.375], [1.5]]), gguf.GGMLQuantizationType.TQ2_0)
+    tq2_0[0, :3] = rng.integers(0, 3, 3)  # zeros are rare among random numbers
+    w.add_tensor("tq2_0", tq2_0, raw_dtype=gguf.GGMLQuantizationType.TQ2_0)
+    w.add_tensor("tq2_0.values", gguf.dequantize(tq2_0, gguf.GGMLQuantizationType.TQ2_0))
     w.add_tensor("bf16", gguf.quantize(x[:2, :6], gguf.GGMLQuantizationType.BF16), raw_dtype=gguf.GGMLQuantizationType.BF16)
     w.write_header_to_file()
     w.write_kv_data_to_file()

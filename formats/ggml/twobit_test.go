@@ -35,14 +35,14 @@ func TestQ2_0RoundTrips(t *testing.T) {
 		"one block":  {1, 64, 1, 1, 64},
 	} {
 		codes, scales := random(c.m, c.k, c.rows, c.cols)
-		data, err := EncodeQ2_0(codes, scales)
+		data, err := Encode(Q2_0, codes, scales)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if len(data) != c.m*c.k/64*18 {
 			t.Fatalf("%s: %d bytes", name, len(data))
 		}
-		gotC, gotS, err := DecodeQ2_0(data, c.m, c.k, c.group)
+		gotC, gotS, err := Decode(Q2_0, data, c.m, c.k, c.group)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -84,10 +84,10 @@ func TestEncodeQ2_0RefusesLoss(t *testing.T) {
 		"codes of rank 1":          {tensor.New(tensor.T(tensor.U2, 128)), scales, ErrType},
 		"codes cut short":          {&tensor.Tensor{Type: codes.Type, Data: codes.Data[:8]}, scales, ErrType},
 	} {
-		if _, err := EncodeQ2_0(c.codes, c.scales); !errors.Is(err, c.want) {
+		if _, err := Encode(Q2_0, c.codes, c.scales); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := WriterQ2_0(c.codes, c.scales); !errors.Is(err, c.want) {
+		if _, err := Writer(Q2_0, c.codes, c.scales); !errors.Is(err, c.want) {
 			t.Errorf("%s, streamed: %v", name, err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestEncodeQ2_0RefusesLoss(t *testing.T) {
 
 func TestDecodeQ2_0RefusesWhatDoesNotFit(t *testing.T) {
 	codes, scales := random(2, 128, 2, 2)
-	data, err := EncodeQ2_0(codes, scales)
+	data, err := Encode(Q2_0, codes, scales)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,8 +118,55 @@ func TestDecodeQ2_0RefusesWhatDoesNotFit(t *testing.T) {
 		"negative":                 {data, -2, -128, 64, ErrFormat},
 		"scale not a number":       {nan, 2, 128, 64, ErrFormat},
 	} {
-		if _, _, err := DecodeQ2_0(c.data, c.m, c.k, c.group); !errors.Is(err, c.want) {
+		if _, _, err := Decode(Q2_0, c.data, c.m, c.k, c.group); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestTQ2_0RoundTrips(t *testing.T) {
+	for name, c := range map[string]struct{ m, k, rows, cols, group int }{
+		"group 256":  {3, 768, 3, 3, 256},
+		"group 512":  {2, 1024, 2, 2, 512},
+		"per row":    {5, 512, 5, 1, PerRow},
+		"per tensor": {4, 256, 1, 1, PerTensor},
+	} {
+		codes, scales := random(c.m, c.k, c.rows, c.cols)
+		data, err := Encode(TQ2_0, codes, scales)
+		if err != nil || len(data) != c.m*c.k/256*66 {
+			t.Fatalf("%s: %d bytes, %v", name, len(data), err)
+		}
+		gotC, gotS, err := Decode(TQ2_0, data, c.m, c.k, c.group)
+		if err != nil || !bytes.Equal(gotC.Data, codes.Data) || !bytes.Equal(gotS.Data, scales.Data) || !gotS.Shape.Equal(scales.Shape) {
+			t.Errorf("%s: codes or scales differ (%v)", name, err)
+		}
+	}
+}
+
+func TestTQ2_0RefusesWhatItCannotHold(t *testing.T) {
+	codes, scales := random(2, 512, 2, 2)
+	two := codes.Clone()
+	two.Data[7] |= 3
+	if _, err := Encode(TQ2_0, two, scales); !errors.Is(err, ErrLossy) {
+		t.Errorf("a level of 2: %v", err)
+	}
+	if _, err := Encode(TQ2_0, codes, tensor.New(tensor.T(tensor.F32, 2, 4))); !errors.Is(err, ErrLossy) {
+		t.Errorf("groups of 128: %v", err)
+	}
+	data, err := Encode(TQ2_0, codes, scales)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Decode(TQ2_0, data, 2, 512, 512); !errors.Is(err, ErrLossy) {
+		t.Errorf("blocks of other scales in one group: %v", err)
+	}
+	if _, _, err := Decode(TQ2_0, data, 2, 512, 128); !errors.Is(err, ErrType) {
+		t.Errorf("a group of half a block: %v", err)
+	}
+	if _, _, err := Decode(TQ2_0, data[1:], 2, 512, 256); !errors.Is(err, ErrFormat) {
+		t.Errorf("a byte too few: %v", err)
+	}
+	if _, _, err := Decode(Q8_0, data, 2, 512, 256); !errors.Is(err, ErrType) {
+		t.Errorf("another type: %v", err)
 	}
 }
