@@ -4,12 +4,16 @@
 #
 #   interop/check.sh [DIR]
 #
-# DIR (a new directory without it) keeps llama.cpp's libraries and the models;
-# what is there is used again. Needs Go, gcc, npm (installed with apt-get where
+# DIR (without it a directory that is removed at the end) keeps llama.cpp's
+# libraries and the models; what is there is used again. Needs Go, gcc, npm (installed with apt-get where
 # it is missing) and the npm package below, which carries llama.cpp prebuilt.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-dir=${1:-$(mktemp -d)}
+dir=${1:-}
+if [ -z "$dir" ]; then
+	dir=$(mktemp -d)
+	trap 'rm -rf "$dir"' EXIT
+fi
 steps=${STEPS:-100}
 package=@node-llama-cpp/linux-x64 version=3.22.1
 mkdir -p "$dir" && cd "$dir"
