@@ -2,6 +2,7 @@ package modelfile
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/errors"
@@ -10,12 +11,18 @@ import (
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/quant"
 	"github.com/ternlm/tern/residual"
 	"github.com/ternlm/tern/tokenizer"
 )
 
 // Llama is the general.architecture of files that llama.cpp runs as they are.
 const Llama = "llama"
+
+// ErrArchitecture is returned for a model that the architecture asked for cannot
+// hold.
+var ErrArchitecture = errors.New("the architecture cannot hold the model")
 
 // LlamaTypes are the tensor types that WriteLlama takes for the linears.
 var LlamaTypes = []ggml.Type{ggml.Q2_0, ggml.TQ2_0, ggml.F16, ggml.F32}
@@ -24,8 +31,11 @@ var LlamaTypes = []ggml.Type{ggml.Q2_0, ggml.TQ2_0, ggml.F16, ggml.F32}
 // or not at all, with the linears in type t (one of LlamaTypes) and the
 // vocabulary. The residual must be standard or scaled, whose gains go into
 // attn_output and ffn_down; folded is the largest relative change that the
-// rounding of this makes to a weight, 0 where nothing is folded. Other models
-// are ErrModel; weights that t cannot hold as they are ggml.ErrLossy.
+// rounding of this makes to a weight, 0 where nothing is folded. F32 holds every
+// weight, F16 rounds to the nearest, which leaves ternary weights with f16 scales
+// as they are; Q2_0 and TQ2_0 round nothing but a folded gain: weights that they
+// cannot hold are ggml.ErrLossy. Other models are ErrArchitecture, weights beyond
+// the range of t ErrModel.
 //
 // llama.cpp multiplies by activations of its own rounding (per block, not per
 // token), so its logits are near tern's, not equal to them.
@@ -43,26 +53,32 @@ func (w *Weights) WriteLlama(path string, t ggml.Type) (folded float64, err erro
 			return 0, err
 		}
 	}
-	meta, err := w.llamaMetadata(t)
+	c := w.llamaConfig(t)
+	meta, err := w.llamaMetadata(c, t)
 	if err != nil {
 		return 0, err
 	}
+	sum, err := sumOf(c, l.out)
+	if err != nil {
+		return 0, err
+	}
+	meta = append(meta, gguf.KV{Key: keySum, Value: sum})
 	return l.folded, errors.Wrapf(gguf.WriteFile(path, meta, l.out), "write %s", path)
 }
 
 // checkLlama reports why the architecture cannot hold the model.
 func (w *Weights) checkLlama() error {
 	bad := func(format string, args ...any) error {
-		return errors.WithHint(errors.Wrapf(ErrModel, format, args...),
+		return errors.WithHint(errors.Wrapf(ErrArchitecture, format, args...),
 			"export it with --arch tern, or train with --residual standard and --sub-norm=false")
 	}
 	switch w.Model.Residual().(type) {
 	case residual.Standard, residual.Scaled:
 	default:
-		return bad("architecture llama has no residual %s", w.Model.Config.Residual)
+		return bad("llama has no residual %s", w.Model.Config.Residual)
 	}
 	if w.Model.SubNorm {
-		return bad("architecture llama has no norms before the last matrix of a sub-layer")
+		return bad("llama has no norms before the last matrix of a sub-layer")
 	}
 	return nil
 }
@@ -98,16 +114,27 @@ func (l *llamaWriter) state(n *graph.Node) error {
 func (l *llamaWriter) codes(base string, codes, scales *tensor.Tensor) error {
 	name := fileName(base + ".weight")
 	scales = l.fold(base, scales)
+	f := l.w.Model.Quantizer().Format()
 	if ggml.EncodesTwoBit(l.typ) {
+		if !slices.Equal(f.Levels, ternaryLevels) {
+			return l.notTernary(name)
+		}
 		info, err := gguf.FromCodes(name, l.typ, codes, scales)
 		l.out = append(l.out, info)
 		return errors.Wrapf(err, "as %v", l.typ)
 	}
-	f := l.w.Model.Quantizer().Format()
 	m, k := codes.Shape[0], codes.Shape[1]
 	x := tensor.New(tensor.T(tensor.F32, m, k))
 	dequantize(x.F32(), codes, scales, f.Levels)
 	return l.floats(name, x)
+}
+
+// ternaryLevels are what the codes of the two-bit types stand for.
+var ternaryLevels = []int8{-1, 0, 1}
+
+func (l *llamaWriter) notTernary(name string) error {
+	return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "tensor %q of quantizer %s is not ternary, %v holds no other", name, l.w.Model.Quant, l.typ),
+		"choose --type f16 or f32")
 }
 
 // floats writes a weight f32 [M,K] in the type asked for.
@@ -117,7 +144,10 @@ func (l *llamaWriter) floats(name string, x *tensor.Tensor) error {
 	case ggml.F16:
 		x = toF16(x)
 	default:
-		return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "tensor %q is %v, no ternary weight", name, x.Type), "choose --type f16 or f32")
+		return l.notTernary(name)
+	}
+	if err := checkFinite(name, x); err != nil {
+		return errors.WithHintf(errors.Wrapf(err, "as %v", l.typ), "a weight is beyond the range of %v: choose --type f32", l.typ)
 	}
 	info, err := gguf.FromTensor(name, x)
 	l.out = append(l.out, info)
@@ -175,10 +205,20 @@ func dequantize(x []float32, codes, scales *tensor.Tensor, levels []int8) {
 	}
 }
 
+// llamaConfig is the model that the file holds: the gains of the residual are in
+// its weights, and dequantized weights have no quantizer.
+func (w *Weights) llamaConfig(t ggml.Type) model.Config {
+	c := w.Model.Config
+	c.Residual = residual.Standard{}.Spec()
+	if !ggml.EncodesTwoBit(t) {
+		c.Quant = quant.None{}.Spec()
+	}
+	return c
+}
+
 // llamaMetadata are the keys that llama.cpp reads, and those by which tern
 // computes the same from the file as before.
-func (w *Weights) llamaMetadata(t ggml.Type) ([]gguf.KV, error) {
-	c := w.Model.Config
+func (w *Weights) llamaMetadata(c model.Config, t ggml.Type) ([]gguf.KV, error) {
 	tok, err := tokenizer.Open(c.Tokenizer)
 	if err != nil {
 		return nil, err
@@ -196,15 +236,7 @@ func (w *Weights) llamaMetadata(t ggml.Type) ([]gguf.KV, error) {
 	kv = append(kv, w.Info.keys()...)
 	kv = append(kv, sizeKeys(Llama, c)...)
 	kv = append(kv, vocabularyKeys(v)...)
-	spec := c.Residual
-	if _, ok := w.Model.Residual().(residual.Scaled); ok {
-		spec = residual.Standard{}.Spec() // its gains are in the weights
-	}
-	quant := c.Quant
-	if !ggml.EncodesTwoBit(t) && w.Model.Quantizer().Format().Quantized() {
-		quant = "none"
-	}
-	return append(kv, ownKeys(quant, spec, c)...), nil
+	return append(kv, ownKeys(c)...), nil
 }
 
 // fileTypes are llama.cpp's numbers for what most tensors of a file are (enum
@@ -213,15 +245,14 @@ var fileTypes = map[ggml.Type]uint32{ggml.F32: 0, ggml.F16: 1, ggml.TQ2_0: 37, g
 
 // vocabularyKeys are a vocabulary as ggml's gguf.md describes it.
 func vocabularyKeys(v *tokenizer.Vocabulary) []gguf.KV {
-	kv := []gguf.KV{
+	return []gguf.KV{
 		{Key: "tokenizer.ggml.model", Value: v.Model},
 		{Key: "tokenizer.ggml.pre", Value: v.Pre},
 		{Key: "tokenizer.ggml.tokens", Value: v.Tokens},
 		{Key: "tokenizer.ggml.token_type", Value: v.Types},
+		{Key: "tokenizer.ggml.merges", Value: v.Merges},
+		{Key: "tokenizer.ggml.bos_token_id", Value: uint32(v.BOS)},
+		{Key: "tokenizer.ggml.eos_token_id", Value: uint32(v.EOS)},
+		{Key: "tokenizer.ggml.add_bos_token", Value: v.AddBOS},
 	}
-	return append(kv,
-		gguf.KV{Key: "tokenizer.ggml.merges", Value: v.Merges},
-		gguf.KV{Key: "tokenizer.ggml.bos_token_id", Value: uint32(v.BOS)},
-		gguf.KV{Key: "tokenizer.ggml.eos_token_id", Value: uint32(v.EOS)},
-		gguf.KV{Key: "tokenizer.ggml.add_bos_token", Value: v.AddBOS})
 }

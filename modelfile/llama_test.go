@@ -3,7 +3,9 @@ package modelfile_test
 import (
 	"context"
 	"math"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/errors"
@@ -11,6 +13,7 @@ import (
 	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
@@ -65,8 +68,8 @@ func TestLlamaFilesReadBackToTheSameBits(t *testing.T) {
 		"ternary, f16 head":    {ggml.Q2_0, func(c *model.Config) { c.Head = "f16" }},
 		"ternary, tied":        {ggml.Q2_0, func(c *model.Config) { c.Head, c.Tied = "f16", true }},
 		"row scales":           {ggml.Q2_0, func(c *model.Config) { c.Quant = "ternary:group=row" }},
-		"TQ2_0":                {ggml.TQ2_0, func(c *model.Config) { c.Dim, c.FFN, c.Quant = 256, 512, "ternary:group=256" }},
-		"TQ2_0, row scales":    {ggml.TQ2_0, func(c *model.Config) { c.Dim, c.FFN, c.Quant = 256, 512, "ternary:group=row" }},
+		"TQ2_0":                {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=256" }},
+		"TQ2_0, row scales":    {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=row" }},
 		"not quantized, whole": {ggml.F32, func(c *model.Config) { c.Quant, c.Head = "none", "f16" }},
 	} {
 		w := collected(t, be, plain(v.change))
@@ -85,7 +88,7 @@ func TestLlamaFilesReadBackToTheSameBits(t *testing.T) {
 	}
 }
 
-// value is element i of a linear in a llama file, whatever its type.
+// values are those of a linear in a llama file, whatever its type.
 func values(t *testing.T, path, name string) []float32 {
 	t.Helper()
 	f := must(gguf.Open(path))
@@ -142,15 +145,15 @@ func TestGainsOfTheResidualAreFoldedIntoTheLastMatrices(t *testing.T) {
 			if g == 1 {
 				t.Fatalf("%s is 1: nothing to fold", p.gain)
 			}
-			got, least := values(t, path, p.file), 0.0
+			got, largest := values(t, path, p.file), 0.0
 			for i, v := range scaleless(w, p.file) {
 				want := v * g
 				if d := math.Abs(float64(got[i]) - want); d > math.Abs(want)*folded+1e-12 {
 					t.Fatalf("%s as %v: element %d is %v, wants %v", p.file, typ, i, got[i], want)
 				}
-				least = max(least, math.Abs(want))
+				largest = max(largest, math.Abs(want))
 			}
-			if least == 0 || folded > 0x1p-10 {
+			if largest == 0 || folded > 0x1p-10 {
 				t.Errorf("%s as %v: all zeros, or folded by %v", p.file, typ, folded)
 			}
 		}
@@ -182,10 +185,11 @@ func TestWhatLlamaCannotHoldIsRefused(t *testing.T) {
 		change func(*model.Config)
 		want   error
 	}{
-		"streams":          {func(c *model.Config) { c.Residual = "mhclite:streams=2" }, modelfile.ErrModel},
-		"sub-norm":         {func(c *model.Config) { c.SubNorm = true }, modelfile.ErrModel},
+		"streams":          {func(c *model.Config) { c.Residual = "mhclite:streams=2" }, modelfile.ErrArchitecture},
+		"sub-norm":         {func(c *model.Config) { c.SubNorm = true }, modelfile.ErrArchitecture},
 		"small groups":     {func(c *model.Config) { c.Quant = "ternary:group=32" }, ggml.ErrLossy},
 		"f32 scales":       {func(c *model.Config) { c.Quant = "ternary:group=64,scale=f32" }, ggml.ErrLossy},
+		"four bits":        {func(c *model.Config) { c.Quant = "int4:group=64" }, ggml.ErrLossy},
 		"no ternary model": {func(c *model.Config) { c.Quant, c.Head = "none", "f16" }, ggml.ErrLossy},
 	} {
 		w := collected(t, be, plain(v.change))
@@ -197,5 +201,68 @@ func TestWhatLlamaCannotHoldIsRefused(t *testing.T) {
 		if _, err := gguf.Open(path); err == nil {
 			t.Errorf("%s: a file was written", name)
 		}
+	}
+}
+
+// Dequantize of the graph, run by a backend, is what the weights stand for.
+func TestDequantizedFilesHoldWhatTheCodesStandFor(t *testing.T) {
+	be, ctx := scalarBackend(t), context.Background()
+	for _, spec := range []string{"ternary:group=64", "binary:group=row", "int4:group=32,scale=f32", "int8:group=tensor"} {
+		w := collected(t, be, plain(func(c *model.Config) { c.Quant = spec }))
+		codes, scales := w.Tensors["blk.1.ffn.down.codes"], w.Tensors["blk.1.ffn.down.scales"]
+		exe := must(be.Compile(ctx, must(graph.Trace(func(b *graph.Builder) {
+			c := b.GlobalBuffer("codes", codes.Type)
+			s := b.GlobalBuffer("scales", scales.Type)
+			b.Output("w", b.Dequantize(c, s, w.Model.Quantizer().Format().Levels))
+		}))))
+		defer exe.Close()
+		store := must(be.NewStore())
+		defer store.Close()
+		if err := errors.CombineErrors(store.Put(ctx, "codes", codes), store.Put(ctx, "scales", scales)); err != nil {
+			t.Fatal(err)
+		}
+		want := tensor.New(tensor.Type{DType: tensor.F32, Shape: codes.Shape})
+		if err := exe.Run(ctx, store, nil, []*tensor.Tensor{want}); err != nil {
+			t.Fatal(err)
+		}
+		path, _ := llamaFile(t, w, ggml.F32)
+		for i, v := range values(t, path, "blk.1.ffn_down.weight") {
+			if v != want.F32()[i] {
+				t.Fatalf("%s: element %d is %v, wants %v", spec, i, v, want.F32()[i])
+			}
+		}
+		back := must(modelfile.ReadGGUF(path))
+		if got := back.Model.Config; got.Quant != "none" || got.Head != "ternary" {
+			t.Errorf("%s: read back with quantizer %s, head %s", spec, got.Quant, got.Head)
+		}
+		// It differs from the model by the rounding of activations alone.
+		if got, want := loss(t, be, back), loss(t, be, w); math.Abs(got.Loss-want.Loss) > 1e-2*want.Loss {
+			t.Errorf("%s: scores %v, was %v", spec, got.Loss, want.Loss)
+		}
+	}
+}
+
+func TestWeightsBeyondTheRangeOfF16AreNotWrittenAsInfinities(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(c *model.Config) { c.Quant, c.Head = "none", "f16" }))
+	w.Tensors["blk.0.attn.wq.weight"].F32()[5] = 70000
+	_, err := w.WriteLlama(filepath.Join(t.TempDir(), "llama.gguf"), ggml.F16)
+	if !errors.Is(err, modelfile.ErrModel) || !strings.Contains(err.Error(), "blk.0.attn_q.weight") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDamageInALlamaFileIsFound(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(*model.Config) {}))
+	path, _ := llamaFile(t, w, ggml.Q2_0)
+	f := must(gguf.Open(path))
+	at := must(f.Tensor("blk.0.ffn_up.weight")).Offset + 7
+	f.Close()
+	raw := must(os.ReadFile(path))
+	raw[at] ^= 1
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := modelfile.ReadGGUF(path); !errors.Is(err, modelfile.ErrModel) || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("%v", err)
 	}
 }

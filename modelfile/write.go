@@ -99,7 +99,7 @@ func (w *Weights) metadata() []gguf.KV {
 		{Key: "general.quantization_version", Value: uint32(2)},
 	}
 	kv = append(kv, sizeKeys(Architecture, c)...)
-	kv = append(kv, ownKeys(c.Quant, c.Residual, c)...)
+	kv = append(kv, ownKeys(c)...)
 	kv = append(kv, w.Info.keys()...)
 	slices.SortStableFunc(kv, func(a, b gguf.KV) int { // general.* first, as readers expect
 		return strings.Compare(strings.SplitN(a.Key, ".", 2)[0], strings.SplitN(b.Key, ".", 2)[0])
@@ -124,11 +124,11 @@ func sizeKeys(arch string, c model.Config) []gguf.KV {
 }
 
 // ownKeys are what tern has to know besides the sizes.
-func ownKeys(quantizer, residual string, c model.Config) []gguf.KV {
+func ownKeys(c model.Config) []gguf.KV {
 	return []gguf.KV{
 		{Key: "tern.tokenizer", Value: c.Tokenizer},
-		{Key: "tern.quantizer", Value: quantizer},
-		{Key: "tern.residual", Value: residual},
+		{Key: "tern.quantizer", Value: c.Quant},
+		{Key: "tern.residual", Value: c.Residual},
 		{Key: "tern.head", Value: c.Head},
 		{Key: "tern.tied", Value: c.Tied},
 		{Key: "tern.sub_norm", Value: c.SubNorm},

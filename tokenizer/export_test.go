@@ -1,6 +1,8 @@
 package tokenizer
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,7 +18,17 @@ func vocabularyOf(t *testing.T, name string) *Vocabulary {
 	return v
 }
 
-// The first lines of GPT-2's own merges, as published with the model.
+// The published file of GPT-2's merges, a line each under a line with its
+// version, has this SHA-256; tiktoken checks the file that it loads by it.
+func TestMergesAreThePublishedFile(t *testing.T) {
+	file := "#version: 0.2\n" + strings.Join(vocabularyOf(t, "gpt2").Merges, "\n") + "\n"
+	const want = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+	if got := fmt.Sprintf("%x", sha256.Sum256([]byte(file))); got != want {
+		t.Errorf("%d bytes with sum %s, want %s", len(file), got, want)
+	}
+}
+
+// The first lines of that file, to see what is wrong.
 func TestMergesAreThoseOfGPT2(t *testing.T) {
 	v := vocabularyOf(t, "gpt2")
 	want := []string{"Ġ t", "Ġ a", "h e", "i n", "r e", "o n", "Ġt he", "e r", "Ġ s", "a t"}

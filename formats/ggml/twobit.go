@@ -13,7 +13,6 @@ import (
 // twoBit is a type of blocks with two-bit codes, code = level + 1, and an f16
 // scale: ggml-common.h block_q2_0 and block_tq2_0.
 type twoBit struct {
-	typ   Type
 	block int // weights
 	codes int // where the block/4 bytes of codes begin
 	scale int // where the scale lies
@@ -28,10 +27,10 @@ func keep(dst, src []byte) { copy(dst, src) }
 var (
 	// q2 has the order of tensor.U2. The levels are -1, 0, 1 and 2
 	// (dequantize_row_q2_0).
-	q2 = twoBit{typ: Q2_0, block: 64, codes: 2, scale: 0, arrange: keep, restore: keep}
+	q2 = twoBit{block: 64, codes: 2, scale: 0, arrange: keep, restore: keep}
 	// tq2 has weight 128h + 32n + m in bits 2n of byte 32h + m; code 3 is not
 	// used (dequantize_row_tq2_0).
-	tq2 = twoBit{typ: TQ2_0, block: 256, codes: 0, scale: 64, arrange: interleave, restore: deinterleave}
+	tq2 = twoBit{block: 256, codes: 0, scale: 64, arrange: interleave, restore: deinterleave}
 )
 
 // bytes is the size of a block.
@@ -61,8 +60,8 @@ func deinterleave(dst, src []byte) {
 	}
 }
 
-// Group sizes that are no number of weights, for Decode; the
-// values are those of framework.GroupRow and framework.GroupTensor.
+// Group sizes that are no number of weights, for Decode; the values are
+// those of framework.GroupRow and framework.GroupTensor.
 const (
 	PerRow    = -1 // one scale a row
 	PerTensor = -2 // one scale in all
