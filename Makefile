@@ -32,7 +32,7 @@ cross:
 # The reference kernels on a processor that fuses multiply and add, under
 # emulation (Debian's package qemu-user).
 arm64:
-	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go test -exec qemu-aarch64 ./framework/graph ./framework/quanttest ./framework/residualtest ./backends/scalar ./quant ./residual ./infer
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go test -exec qemu-aarch64 ./framework/graph ./framework/quanttest ./framework/residualtest ./backends/scalar ./formats/ggml ./quant ./residual ./infer
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go run -exec qemu-aarch64 ./cmd/tern generate --tokens 8
 
 # Generated assembly is what its generator writes.

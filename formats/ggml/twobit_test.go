@@ -81,6 +81,7 @@ func TestEncodeQ2_0RefusesLoss(t *testing.T) {
 		"ragged group":             {codes, tensor.New(tensor.T(tensor.F32, 2, 3)), ErrType},
 		"scales f16":               {codes, tensor.New(tensor.T(tensor.F16, 2, 2)), ErrType},
 		"codes u4":                 {tensor.New(tensor.T(tensor.U4, 2, 128)), scales, ErrType},
+		"codes of no columns":      {tensor.New(tensor.T(tensor.U2, 2, 0)), tensor.New(tensor.T(tensor.F32)), ErrType},
 		"codes of rank 1":          {tensor.New(tensor.T(tensor.U2, 128)), scales, ErrType},
 		"codes cut short":          {&tensor.Tensor{Type: codes.Type, Data: codes.Data[:8]}, scales, ErrType},
 	} {
@@ -124,7 +125,13 @@ func TestDecodeQ2_0RefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestTQ2_0RoundTrips(t *testing.T) {
+func TestTernaryTypesRoundTrip(t *testing.T) {
+	for _, typ := range []Type{TQ1_0, TQ2_0} {
+		ternaryRoundTrips(t, typ)
+	}
+}
+
+func ternaryRoundTrips(t *testing.T, typ Type) {
 	for name, c := range map[string]struct{ m, k, rows, cols, group int }{
 		"group 256":  {3, 768, 3, 3, 256},
 		"group 512":  {2, 1024, 2, 2, 512},
@@ -132,39 +139,45 @@ func TestTQ2_0RoundTrips(t *testing.T) {
 		"per tensor": {4, 256, 1, 1, PerTensor},
 	} {
 		codes, scales := random(c.m, c.k, c.rows, c.cols)
-		data, err := Encode(TQ2_0, codes, scales)
-		if err != nil || len(data) != c.m*c.k/256*66 {
-			t.Fatalf("%s: %d bytes, %v", name, len(data), err)
+		data, err := Encode(typ, codes, scales)
+		if err != nil || len(data) != c.m*c.k/256*typ.BlockBytes() {
+			t.Fatalf("%v, %s: %d bytes, %v", typ, name, len(data), err)
 		}
-		gotC, gotS, err := Decode(TQ2_0, data, c.m, c.k, c.group)
+		gotC, gotS, err := Decode(typ, data, c.m, c.k, c.group)
 		if err != nil || !bytes.Equal(gotC.Data, codes.Data) || !bytes.Equal(gotS.Data, scales.Data) || !gotS.Shape.Equal(scales.Shape) {
-			t.Errorf("%s: codes or scales differ (%v)", name, err)
+			t.Errorf("%v, %s: codes or scales differ (%v)", typ, name, err)
 		}
 	}
 }
 
-func TestTQ2_0RefusesWhatItCannotHold(t *testing.T) {
+func TestTernaryTypesRefuseWhatTheyCannotHold(t *testing.T) {
+	for _, typ := range []Type{TQ1_0, TQ2_0} {
+		ternaryRefuses(t, typ)
+	}
+}
+
+func ternaryRefuses(t *testing.T, typ Type) {
 	codes, scales := random(2, 512, 2, 2)
 	two := codes.Clone()
 	two.Data[7] |= 3
-	if _, err := Encode(TQ2_0, two, scales); !errors.Is(err, ErrLossy) {
-		t.Errorf("a level of 2: %v", err)
+	if _, err := Encode(typ, two, scales); !errors.Is(err, ErrLossy) {
+		t.Errorf("%v, a level of 2: %v", typ, err)
 	}
-	if _, err := Encode(TQ2_0, codes, tensor.New(tensor.T(tensor.F32, 2, 4))); !errors.Is(err, ErrLossy) {
-		t.Errorf("groups of 128: %v", err)
+	if _, err := Encode(typ, codes, tensor.New(tensor.T(tensor.F32, 2, 4))); !errors.Is(err, ErrLossy) {
+		t.Errorf("%v, groups of 128: %v", typ, err)
 	}
-	data, err := Encode(TQ2_0, codes, scales)
+	data, err := Encode(typ, codes, scales)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Decode(TQ2_0, data, 2, 512, 512); !errors.Is(err, ErrLossy) {
-		t.Errorf("blocks of other scales in one group: %v", err)
+	if _, _, err := Decode(typ, data, 2, 512, 512); !errors.Is(err, ErrLossy) {
+		t.Errorf("%v, blocks of other scales in one group: %v", typ, err)
 	}
-	if _, _, err := Decode(TQ2_0, data, 2, 512, 128); !errors.Is(err, ErrType) {
-		t.Errorf("a group of half a block: %v", err)
+	if _, _, err := Decode(typ, data, 2, 512, 128); !errors.Is(err, ErrType) {
+		t.Errorf("%v, a group of half a block: %v", typ, err)
 	}
-	if _, _, err := Decode(TQ2_0, data[1:], 2, 512, 256); !errors.Is(err, ErrFormat) {
-		t.Errorf("a byte too few: %v", err)
+	if _, _, err := Decode(typ, data[1:], 2, 512, 256); !errors.Is(err, ErrFormat) {
+		t.Errorf("%v, a byte too few: %v", typ, err)
 	}
 	if _, _, err := Decode(Q8_0, data, 2, 512, 256); !errors.Is(err, ErrType) {
 		t.Errorf("another type: %v", err)

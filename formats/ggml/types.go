@@ -18,16 +18,23 @@ type Type uint32
 const (
 	F32   Type = 0
 	F16   Type = 1
-	Q8_0  Type = 8
+	Q4_0  Type = 2  // 32 4-bit weights and an f16 scale: 18 bytes
+	Q4_1  Type = 3  // 32 4-bit weights, f16 scale and minimum: 20 bytes
+	Q5_0  Type = 6  // 32 5-bit weights and an f16 scale: 22 bytes
+	Q5_1  Type = 7  // 32 5-bit weights, f16 scale and minimum: 24 bytes
+	Q8_0  Type = 8  // 32 8-bit weights and an f16 scale: 34 bytes
+	Q4_K  Type = 12 // 256 4-bit weights in eights of 6-bit scales and minima: 144 bytes
+	Q5_K  Type = 13 // 256 5-bit weights in eights of 6-bit scales and minima: 176 bytes
+	Q6_K  Type = 14 // 256 6-bit weights in sixteenths of 8-bit scales: 210 bytes
 	I8    Type = 24
 	I16   Type = 25
 	I32   Type = 26
 	I64   Type = 27
 	F64   Type = 28
 	BF16  Type = 30
-	TQ1_0 Type = 34 // 256 ternary weights and one f16 scale: 54 bytes
-	TQ2_0 Type = 35 // 256 ternary weights and one f16 scale: 66 bytes
-	Q2_0  Type = 42 // 64 2-bit weights and one f16 scale: 18 bytes
+	TQ1_0 Type = 34 // 256 ternary weights and an f16 scale: 54 bytes
+	TQ2_0 Type = 35 // 256 ternary weights and an f16 scale: 66 bytes
+	Q2_0  Type = 42 // 64 2-bit weights and an f16 scale: 18 bytes
 )
 
 // typeInfo says how a tensor encoding lies in a file.
@@ -43,12 +50,12 @@ var types = map[Type]typeInfo{
 	F32: {"F32", 1, 4, tensor.F32}, F16: {"F16", 1, 2, tensor.F16}, BF16: {"BF16", 1, 2, tensor.BF16},
 	F64: {"F64", 1, 8, tensor.F64}, I8: {"I8", 1, 1, tensor.I8}, I32: {"I32", 1, 4, tensor.I32},
 	I16: {name: "I16", block: 1, bytes: 2}, I64: {name: "I64", block: 1, bytes: 8},
-	2: {name: "Q4_0", block: 32, bytes: 18}, 3: {name: "Q4_1", block: 32, bytes: 20},
-	6: {name: "Q5_0", block: 32, bytes: 22}, 7: {name: "Q5_1", block: 32, bytes: 24},
+	Q4_0: {name: "Q4_0", block: 32, bytes: 18}, Q4_1: {name: "Q4_1", block: 32, bytes: 20},
+	Q5_0: {name: "Q5_0", block: 32, bytes: 22}, Q5_1: {name: "Q5_1", block: 32, bytes: 24},
 	Q8_0: {name: "Q8_0", block: 32, bytes: 34}, 9: {name: "Q8_1", block: 32, bytes: 36},
 	10: {name: "Q2_K", block: 256, bytes: 84}, 11: {name: "Q3_K", block: 256, bytes: 110},
-	12: {name: "Q4_K", block: 256, bytes: 144}, 13: {name: "Q5_K", block: 256, bytes: 176},
-	14: {name: "Q6_K", block: 256, bytes: 210}, 15: {name: "Q8_K", block: 256, bytes: 292},
+	Q4_K: {name: "Q4_K", block: 256, bytes: 144}, Q5_K: {name: "Q5_K", block: 256, bytes: 176},
+	Q6_K: {name: "Q6_K", block: 256, bytes: 210}, 15: {name: "Q8_K", block: 256, bytes: 292},
 	16: {name: "IQ2_XXS", block: 256, bytes: 66}, 17: {name: "IQ2_XS", block: 256, bytes: 74},
 	18: {name: "IQ3_XXS", block: 256, bytes: 98}, 19: {name: "IQ1_S", block: 256, bytes: 50},
 	20: {name: "IQ4_NL", block: 32, bytes: 18}, 21: {name: "IQ3_S", block: 256, bytes: 110},
