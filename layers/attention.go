@@ -25,7 +25,8 @@ func (c *Cache) dtype() tensor.DType {
 // heads than query heads make it grouped-query attention (arXiv 2305.13245).
 type Attention struct {
 	Heads, KVHeads, HeadDim int
-	Theta                   float64 // base of the rotary frequencies
+	RoPE                    graph.RoPEAttr
+	RoPEGain                float64 // by which queries and keys are multiplied (YaRN's magnitude); 0 is 1
 	SubNorm                 bool    // RMSNorm before the output projection (SubLN, arXiv 2210.06423)
 	Eps                     float64
 	Linear                  Linear
@@ -42,7 +43,7 @@ func (a Attention) Apply(b *graph.Builder, x graph.Value, batch, length int, cac
 	if cache != nil {
 		pos = cache.Pos
 	}
-	q, k = b.RoPE(q, pos, a.Theta), b.RoPE(k, pos, a.Theta)
+	q, k = a.rotate(b, q, pos), a.rotate(b, k, pos)
 	if cache != nil {
 		k, v = a.append(b, cache, "k", k), a.append(b, cache, "v", v)
 	}
@@ -51,6 +52,15 @@ func (a Attention) Apply(b *graph.Builder, x graph.Value, batch, length int, cac
 		y = Norm(b, "sub_norm", y, a.Eps)
 	}
 	return a.Linear.Apply(b, "wo", y, x.Dim(1))
+}
+
+// rotate turns the pairs of x by their positions.
+func (a Attention) rotate(b *graph.Builder, x, pos graph.Value) graph.Value {
+	x = b.ScaledRoPE(x, pos, a.RoPE)
+	if a.RoPEGain != 0 && a.RoPEGain != 1 {
+		x = b.Scale(x, a.RoPEGain)
+	}
+	return x
 }
 
 // append writes the new rows into the cache and returns all of it.

@@ -16,11 +16,19 @@ const InitStd = 0.02
 type Linear struct {
 	Quant  framework.Quantizer
 	Packed bool // compute from the packed form alone: there is no latent weight
+	// Stored, where it is not nil and Packed is set, says by the weight's full
+	// name, such as blk.0.attn.wq, how that one is stored; the others are as Quant
+	// has it.
+	Stored map[string]Stored
 }
 
 // Apply returns x W^T, f32 [N,M], for x [N,K] and the weight called name.
 func (l Linear) Apply(b *graph.Builder, name string, x graph.Value, out int) (y graph.Value) {
 	b.In(name, func() {
+		if s, ok := l.stored(b); ok {
+			y = s.apply(b, x, out)
+			return
+		}
 		switch w := l.weight(b, out, x.Dim(1)); {
 		case !w.codes.Ok():
 			y = b.MatMul(x, w.latent, false, true)
@@ -37,6 +45,10 @@ func (l Linear) Apply(b *graph.Builder, name string, x graph.Value, out int) (y 
 // i32 [N]: f32 [N] in nats. The product need not stand in memory.
 func (l Linear) CrossEntropy(b *graph.Builder, name string, x graph.Value, out int, targets graph.Value) (nll graph.Value) {
 	b.In(name, func() {
+		if s, ok := l.stored(b); ok {
+			nll = b.CrossEntropy(s.apply(b, x, out), targets)
+			return
+		}
 		switch w := l.weight(b, out, x.Dim(1)); {
 		case !w.codes.Ok():
 			nll = b.LinearCrossEntropy(x, w.latent, targets)
@@ -47,6 +59,15 @@ func (l Linear) CrossEntropy(b *graph.Builder, name string, x graph.Value, out i
 		}
 	})
 	return nll
+}
+
+// stored returns how the weight of the current scope is stored, if that is not
+// the quantizer's choice.
+func (l Linear) stored(b *graph.Builder) (s Stored, ok bool) {
+	if l.Packed {
+		s, ok = l.Stored[b.Scope()]
+	}
+	return s, ok
 }
 
 // weight is what a linear multiplies by. There are no codes without a
@@ -72,9 +93,17 @@ func (l Linear) weight(b *graph.Builder, m, k int) (w weight) {
 // buffers declares the packed form of a weight [m,k] under the current scope.
 func (l Linear) buffers(b *graph.Builder, m, k int) (codes, scales graph.Value) {
 	f := l.Quant.Format()
+	if _, _, err := f.Scales(m, k); err != nil {
+		graph.Fail("%s: weight [%d,%d]: %v", l.Quant.Spec(), m, k, err)
+	}
+	return buffers(b, f, m, k)
+}
+
+// buffers declares the codes and scales of a weight [m,k] of format f.
+func buffers(b *graph.Builder, f framework.Format, m, k int) (codes, scales graph.Value) {
 	rows, cols, err := f.Scales(m, k)
 	if err != nil {
-		graph.Fail("%s: weight [%d,%d]: %v", l.Quant.Spec(), m, k, err)
+		graph.Fail("weight [%d,%d]: %v", m, k, err)
 	}
 	return b.Buffer("codes", tensor.T(f.Code(), m, k)), b.Buffer("scales", tensor.T(tensor.F32, rows, cols))
 }

@@ -14,14 +14,16 @@ func Norm(b *graph.Builder, name string, x graph.Value, eps float64) (y graph.Va
 // Embedding is a table of vocab rows of dim elements.
 type Embedding struct {
 	Vocab, Dim int
-	F16        bool // the table is stored as f16, for inference
+	// Stored is the type of a table that is read from a file, F16 or F32; the zero
+	// value means a parameter.
+	Stored tensor.DType
 }
 
 // Table declares the parameter name.weight [Vocab,Dim].
 func (e Embedding) Table(b *graph.Builder, name string) (t graph.Value) {
 	b.In(name, func() {
-		if e.F16 {
-			t = b.Buffer("weight", tensor.T(tensor.F16, e.Vocab, e.Dim))
+		if e.Stored != tensor.Invalid {
+			t = b.Buffer("weight", tensor.T(e.Stored, e.Vocab, e.Dim))
 		} else {
 			t = b.Param("weight", graph.NormalInit(InitStd), e.Vocab, e.Dim)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/layers"
 )
 
 // ErrConfig is returned for a configuration that describes no model.
@@ -29,10 +30,22 @@ type Config struct {
 	Head      string  `json:"head" yaml:"head"`         // "ternary" (the linears' quantizer) or "f16"
 	Tied      bool    `json:"tied" yaml:"tied"`         // the head is the embedding; it is then f16
 	SubNorm   bool    `json:"sub_norm" yaml:"sub_norm"` // RMSNorm before wo and down
+
+	// What models of other programs have and tern's own leave out.
+
+	HeadWidth   int       `json:"head_width,omitempty" yaml:"head_width,omitempty"`     // 0 is dim / heads
+	Activation  string    `json:"activation,omitempty" yaml:"activation,omitempty"`     // of the feed-forward gate: "" or "silu", or "relu2"
+	RoPEFactors []float64 `json:"rope_factors,omitempty" yaml:"rope_factors,omitempty"` // what the rotary frequencies are divided by, one for each pair
+	RoPEGain    float64   `json:"rope_gain,omitempty" yaml:"rope_gain,omitempty"`       // what queries and keys are multiplied by; 0 is 1
 }
 
 // HeadDim is the width of one attention head.
-func (c Config) HeadDim() int { return c.Dim / c.Heads }
+func (c Config) HeadDim() int {
+	if c.HeadWidth != 0 {
+		return c.HeadWidth
+	}
+	return c.Dim / max(1, c.Heads)
+}
 
 // limits that keep a stranger's configuration from asking for the impossible.
 const (
@@ -64,7 +77,9 @@ func (c Config) Validate() error {
 		}
 	}
 	switch {
-	case c.Dim%c.Heads != 0:
+	case c.HeadWidth < 0 || c.HeadWidth > maxDim:
+		return bad("leave it out, or choose a value in that range", "head_width is %d, wants 1 to %d", c.HeadWidth, maxDim)
+	case c.HeadWidth == 0 && c.Dim%c.Heads != 0:
 		return bad("dim is heads times the width of a head", "dim %d is no multiple of heads %d", c.Dim, c.Heads)
 	case c.HeadDim()%2 != 0:
 		return bad("rotary positions turn pairs of elements", "width %d of a head is odd", c.HeadDim())
@@ -78,6 +93,27 @@ func (c Config) Validate() error {
 		return bad("set head to f16, or tied to false", "a tied head is the embedding, which is not %s", c.Head)
 	case !slices.Contains([]string{"ternary", "f16"}, c.Head):
 		return errors.WithHint(errors.Wrapf(ErrConfig, "head %q", c.Head), framework.Suggest(c.Head, []string{"ternary", "f16"}))
+	case c.Activation != "" && !slices.Contains(layers.Activations, layers.Activation(c.Activation)):
+		return bad(fmt.Sprintf("choose one of %v", layers.Activations), "activation %q", c.Activation)
+	}
+	return c.validateRoPE()
+}
+
+// validateRoPE checks how rotary positions are scaled.
+func (c Config) validateRoPE() error {
+	bad := func(format string, args ...any) error {
+		return errors.WithHint(errors.Wrapf(ErrConfig, format, args...), "leave it out: it belongs to models with a scaled context")
+	}
+	if c.RoPEFactors != nil && len(c.RoPEFactors) != c.HeadDim()/2 {
+		return bad("rope_factors has %d values, wants one for each of the %d pairs of a head", len(c.RoPEFactors), c.HeadDim()/2)
+	}
+	for i, f := range c.RoPEFactors {
+		if !(f >= 1e-3 && f <= 1e6) {
+			return bad("rope_factors: value %d is %v", i, f)
+		}
+	}
+	if c.RoPEGain != 0 && !(c.RoPEGain > 0.01 && c.RoPEGain < 100) {
+		return bad("rope_gain is %v", c.RoPEGain)
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ type Model struct {
 	Config
 	quantizer framework.Quantizer
 	residual  framework.Residual
+	stored    map[string]layers.Stored
 }
 
 // New opens the parts that c names and checks that they fit.
@@ -39,6 +40,29 @@ func New(c Config) (*Model, error) {
 		return nil, errors.WithHint(errors.Wrapf(ErrConfig, "%v", err), "the quantizer's group must divide dim, heads times head width, and ffn")
 	}
 	return m, nil
+}
+
+// NewStored is New for weights that a file holds in formats of its own: stored has
+// those by full name, such as blk.0.attn.wq. The table tok_embed and the head
+// lm_head may be stored as floats; what is not named is as New has it. A pass
+// that is not packed does not look at it.
+func NewStored(c Config, stored map[string]layers.Stored) (*Model, error) {
+	m, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	m.stored = stored
+	if _, err := m.LossOf(1, 1, Pass{Packed: true, F16: true}); err != nil {
+		return nil, errors.WithHint(errors.Wrapf(ErrConfig, "%v", err), "the weights' groups must divide their columns")
+	}
+	return m, nil
+}
+
+// Stored returns how the weight of a full name, such as blk.0.attn.wq, is stored
+// where that is not the quantizer's choice (NewStored).
+func (m *Model) Stored(name string) (s layers.Stored, ok bool) {
+	s, ok = m.stored[name]
+	return s, ok
 }
 
 // Quantizer returns the quantizer of the linears.
@@ -70,13 +94,14 @@ func (m *Model) Forward(b *graph.Builder, tokens graph.Value, p Pass) graph.Valu
 // trunk is everything before the head: f32 [N,Dim], and the embedding table.
 func (m *Model) trunk(b *graph.Builder, tokens graph.Value, p Pass) (x, table graph.Value) {
 	batch, length := tokens.Dim(0), tokens.Dim(1)
-	embedding := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: p.F16}
-	linear := layers.Linear{Quant: m.quantizer, Packed: p.Packed}
+	embedding := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, Stored: m.table(p, "tok_embed")}
+	linear := layers.Linear{Quant: m.quantizer, Packed: p.Packed, Stored: m.stored}
 	attention := layers.Attention{
-		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim(), Theta: m.RoPETheta,
+		Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim(),
+		RoPE: graph.RoPEAttr{Theta: m.RoPETheta, Factors: m.RoPEFactors}, RoPEGain: m.RoPEGain,
 		SubNorm: m.SubNorm, Eps: m.NormEps, Linear: linear,
 	}
-	feedForward := layers.FeedForward{Hidden: m.FFN, SubNorm: m.SubNorm, Eps: m.NormEps, Linear: linear}
+	feedForward := layers.FeedForward{Hidden: m.FFN, Activation: layers.Activation(m.Activation), SubNorm: m.SubNorm, Eps: m.NormEps, Linear: linear}
 
 	table = embedding.Table(b, "tok_embed")
 	s := m.residual.Expand(b, embedding.Lookup(b, table, tokens))
@@ -125,10 +150,22 @@ func (m *Model) head(p Pass, table graph.Value) head {
 	case m.Head == "ternary":
 		h.linear = layers.Linear{Quant: m.quantizer, Packed: p.Packed}
 	case p.F16:
-		f16 := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, F16: true}
-		h.table = func(b *graph.Builder) graph.Value { return f16.Table(b, "lm_head") }
+		table := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, Stored: m.table(p, "lm_head")}
+		h.table = func(b *graph.Builder) graph.Value { return table.Table(b, "lm_head") }
 	}
 	return h
+}
+
+// table is the type in which the table of a name is stored: that of the file it
+// comes from, else f16 if the pass says so.
+func (m *Model) table(p Pass, name string) tensor.DType {
+	switch s, ok := m.stored[name]; {
+	case !p.F16:
+		return tensor.Invalid
+	case ok:
+		return s.Float
+	}
+	return tensor.F16
 }
 
 func (h head) logits(b *graph.Builder, x graph.Value) graph.Value {

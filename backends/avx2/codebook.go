@@ -116,7 +116,7 @@ func integerProduct(codes int, plan planner) host.Kernel {
 			p, _ := plan(n, codes)
 			m, _, _ := group(n, codes)
 			return []host.Prepared{{
-				Key: p.key, Operands: []int{codes, codes + 1}, Bytes: p.PackedBytes(),
+				Key: p.key, Operands: []int{codes, codes + 1}, Bytes: p.PackedBytes(), Sole: true,
 				Fill: func(dst []byte, in []tensor.Tensor) []host.Loop {
 					scales, fill := rowScales(in[1], m)
 					return append(fill, loop(p.RowBlocks(), perBlock(n, codes, p), func(lo, hi int) {

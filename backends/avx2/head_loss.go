@@ -100,6 +100,15 @@ func (h headLoss) prepare(n *graph.Node) []host.Prepared {
 	return k.Prepare(h.logits(n, h.shape(n).most()))
 }
 
+// prepareBeside is prepare for a kernel that also reads the weight as it lies.
+func (h headLoss) prepareBeside(n *graph.Node) []host.Prepared {
+	all := h.prepare(n)
+	for i := range all {
+		all[i].Sole = false
+	}
+	return all
+}
+
 // multiply returns the loops that make the logits of rows lo to hi.
 func (h headLoss) multiply(c *host.Call, lo, hi int, logits, scratch []byte) []host.Loop {
 	call := *c
@@ -191,7 +200,7 @@ func (h headLoss) gradScratch(n *graph.Node) int {
 func (h headLoss) gradient(joint bool) host.Kernel {
 	return host.Kernel{
 		Supports: func(n *graph.Node) bool { return h.fits(n) && h.differentiable(n) },
-		Prepare:  h.prepare,
+		Prepare:  h.prepareBeside,
 		Scratch:  func(n *graph.Node) int { return h.shape(n).blockBytes() + h.gradScratch(n) },
 		Bind: func(c *host.Call) []host.Loop {
 			s := h.shape(c.Node)

@@ -53,7 +53,7 @@ func (k parallel) matMul() host.Kernel {
 				return nil
 			}
 			return []host.Prepared{{
-				Key: fmt.Sprintf("avx2 panels, transposed %v", g.TransB), Operands: []int{1}, Bytes: 4 * simd.PackedBLen(g.N, g.K),
+				Key: fmt.Sprintf("avx2 panels, transposed %v", g.TransB), Operands: []int{1}, Bytes: 4 * simd.PackedBLen(g.N, g.K), Sole: true,
 				Fill: func(dst []byte, in []tensor.Tensor) []host.Loop { return k.packB(tensorF32(dst), in[0], g) },
 			}}
 		},

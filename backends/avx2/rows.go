@@ -123,10 +123,10 @@ func rope(of int, rotate func(dst, x, cos, sin []float32)) host.Kernel {
 		x, pos, z := c.In[of].F32(), c.In[1].I32(), c.Out[0].F32()
 		s := c.Out[0].Shape
 		T, H, D := s[1], s[2], s[3]
-		theta := c.Node.Attr.(graph.RoPEAttr).Theta
-		a := newAngles(len(pos), T, D, theta)
+		freq := c.Node.Attr.(graph.RoPEAttr).Frequencies(D)
+		a := newAngles(len(pos), T, freq)
 		if !compile.Root(c.Node.In[1]).N.IsState() {
-			a = last.angles(pos, T, D, theta)
+			a = last.angles(pos, T, freq)
 		}
 		return []host.Loop{
 			{Items: 1, Do: func(_, _ int) { a.fill(pos) }},
@@ -147,27 +147,22 @@ type shared struct {
 	mu    sync.Mutex
 	table *angles
 	pos   weak.Pointer[int32] // does not keep the memory of a whole run
-	T, D  int
-	theta float64
 }
 
 // angles returns the table for positions that lie where pos does.
-func (s *shared) angles(pos []int32, T, D int, theta float64) *angles {
+func (s *shared) angles(pos []int32, T int, freq []float64) *angles {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := weak.Make(unsafe.SliceData(pos))
-	if s.table == nil || s.pos != at || len(s.table.pos) != len(pos) || s.T != T || s.D != D || s.theta != theta {
-		s.table, s.pos, s.T, s.D, s.theta = newAngles(len(pos), T, D, theta), at, T, D, theta
+	if a := s.table; a == nil || s.pos != at || len(a.pos) != len(pos) || a.T != T || !slices.Equal(a.freq, freq) {
+		s.table, s.pos = newAngles(len(pos), T, freq), at
 	}
 	return s.table
 }
 
-func newAngles(B, T, D int, theta float64) *angles {
-	a := &angles{T: T, pos: make([]int32, B), freq: make([]float64, D/2), cos: make([]float32, B*T*D/2), sin: make([]float32, B*T*D/2)}
-	for i := range a.freq {
-		a.freq[i] = math.Pow(theta, -2*float64(i)/float64(D))
-	}
-	return a
+func newAngles(B, T int, freq []float64) *angles {
+	n := B * T * len(freq)
+	return &angles{T: T, pos: make([]int32, B), freq: freq, cos: make([]float32, n), sin: make([]float32, n)}
 }
 
 func (a *angles) fill(pos []int32) {

@@ -94,7 +94,7 @@ func codeBookMatMul[F Float](codes int) host.Kernel {
 		Prepare: func(n *graph.Node) []host.Prepared {
 			levels := n.Attr.(graph.LinearAttr).Levels
 			return []host.Prepared{{
-				Key: fmt.Sprintf("scalar levels %v", levels), Operands: []int{codes}, Bytes: n.In[codes].Shape().Numel(),
+				Key: fmt.Sprintf("scalar levels %v", levels), Operands: []int{codes}, Bytes: n.In[codes].Shape().Numel(), Sole: true,
 				Fill: func(dst []byte, in []tensor.Tensor) []host.Loop {
 					return []host.Loop{unpackRows(tensor.View[int8](dst), in[0], levels)}
 				},

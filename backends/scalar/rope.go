@@ -8,16 +8,13 @@ import (
 )
 
 // rope rotates the pairs (2i, 2i+1) of operand `of` by sign times the angle
-// (pos+t) * theta^(-2i/D); the pullback is the rotation back.
+// (pos+t) * theta^(-2i/D) / factor; the pullback is the rotation back.
 func rope[F Float](sign float64, of int) host.Kernel {
 	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
 		x, pos, z := view[F](c.In[of]), c.In[1].I32(), view[F](c.Out[0])
 		s := c.Out[0].Shape
 		T, H, D := s[1], s[2], s[3]
-		freq := make([]float64, D/2)
-		for i := range freq {
-			freq[i] = math.Exp(float64(i) * (-2 * math.Log(c.Node.Attr.(graph.RoPEAttr).Theta) / float64(D)))
-		}
+		freq := c.Node.Attr.(graph.RoPEAttr).Frequencies(D)
 		return []host.Loop{loop(s[0]*T, D*(H+20), func(lo, hi int) {
 			for r := lo; r < hi; r++ {
 				at := float64(int(pos[r/T]) + r%T)

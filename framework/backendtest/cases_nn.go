@@ -56,6 +56,8 @@ func ropeSamples() []sample {
 	add(sample{}, 3, 1, 4, 34)
 	add(sample{}, 1, 9, 3, 128)
 	add(sample{big: true}, 2, 33, 4, 64)
+	scaled := graph.RoPEAttr{Theta: 5e5, Factors: []float64{1, 1.5, 8}}
+	out = append(out, sample{attr: scaled, in: []operand{f32(normal, 2, 5, 2, 6), i32(below(200), 2)}, fd: true})
 	return out
 }
 

@@ -10,8 +10,26 @@ import (
 // NormAttr is the epsilon added to the mean square, inside the root.
 type NormAttr struct{ Eps float64 }
 
-// RoPEAttr is the base of the rotary frequencies.
-type RoPEAttr struct{ Theta float64 }
+// RoPEAttr is the base of the rotary frequencies and, for a context longer than
+// the model was first trained with, what each of the D/2 frequencies is divided
+// by.
+type RoPEAttr struct {
+	Theta   float64
+	Factors []float64 `json:",omitempty"` // none: all are 1
+}
+
+// Frequencies returns the D/2 angles in radians by which a position is turned
+// further than the one before it.
+func (a RoPEAttr) Frequencies(d int) []float64 {
+	f := make([]float64, d/2)
+	for i := range f {
+		f[i] = math.Pow(a.Theta, -2*float64(i)/float64(d))
+		if a.Factors != nil {
+			f[i] /= a.Factors[i]
+		}
+	}
+	return f
+}
 
 // LinearAttr describes a quantized linear layer: the code book of its weights,
 // and the bits of its activations (8, or 0 for activations left as they are).
@@ -61,9 +79,7 @@ func init() {
 			wantRank(n, 0, 4)
 			wantF32(n, 0)
 			wantShape(n, 1, tensor.I32, n.In[0].Dim(0))
-			if n.In[0].Dim(3)%2 != 0 || n.Attr.(RoPEAttr).Theta <= 0 {
-				failf("rope of %v with theta %v, wants pairs and a positive theta", n.In[0].Type(), n.Attr.(RoPEAttr).Theta)
-			}
+			checkRoPE(n.In[0], n.Attr.(RoPEAttr))
 			return sameAsFirst(n)
 		},
 	})
@@ -97,10 +113,28 @@ func expandSoftmax(b *Builder, _ any, in []Value) []Value {
 	return []Value{b.Div(e, b.Sum(e, -1))}
 }
 
+// checkRoPE fails unless the last dimension is pairs that a turns.
+func checkRoPE(x Value, a RoPEAttr) {
+	if x.Dim(3)%2 != 0 || a.Theta <= 0 {
+		failf("rope of %v with theta %v, wants pairs and a positive theta", x.Type(), a.Theta)
+	}
+	if a.Factors != nil && len(a.Factors) != x.Dim(3)/2 {
+		failf("rope of %v with %d factors, wants one for each pair", x.Type(), len(a.Factors))
+	}
+	for _, f := range a.Factors {
+		if f <= 0 {
+			failf("rope with a factor of %v, wants a positive one", f)
+		}
+	}
+}
+
 func expandRoPE(b *Builder, attr any, in []Value) []Value {
 	x, pos := in[0], b.Cast(in[1], tensor.F32)
 	B, T, H, D := x.Dim(0), x.Dim(1), x.Dim(2), x.Dim(3)
 	freq := b.Exp(b.Scale(b.Iota(D/2), -2*math.Log(attr.(RoPEAttr).Theta)/float64(D)))
+	if f := attr.(RoPEAttr).Factors; f != nil {
+		freq = b.Div(freq, b.ConstList(f, D/2))
+	}
 	row := b.Add(b.Reshape(b.Iota(T), 1, T), b.Reshape(pos, B, 1))
 	angle := b.Mul(b.Reshape(row, B, T, 1, 1, 1), b.Reshape(freq, 1, 1, 1, D/2, 1))
 	cos, sin := b.Cos(angle), b.Sin(angle)
@@ -323,8 +357,11 @@ func (b *Builder) Softmax(x Value) Value { return b.one(opSoftmax, nil, x) }
 // RoPE rotates the pairs (2i, 2i+1) of x [B,T,H,D] by (pos[b]+t) * theta^(-2i/D)
 // radians; pos is i32 [B] (Su et al., arXiv 2104.09864).
 func (b *Builder) RoPE(x, pos Value, theta float64) Value {
-	return b.one(opRoPE, RoPEAttr{theta}, x, pos)
+	return b.ScaledRoPE(x, pos, RoPEAttr{Theta: theta})
 }
+
+// ScaledRoPE is RoPE whose frequencies are divided by factors.
+func (b *Builder) ScaledRoPE(x, pos Value, a RoPEAttr) Value { return b.one(opRoPE, a, x, pos) }
 
 // Attention is causal softmax attention, scaled by 1/sqrt(D): q [B,T,H,D],
 // k and v [B,S,Hkv,D], both f32 or both f16, pos i32 [B]. Row t of batch b sees

@@ -118,7 +118,7 @@ func (op *Op) check(n *Node) {
 	case NormAttr:
 		finite(op.Name, a.Eps)
 	case RoPEAttr:
-		finite(op.Name, a.Theta)
+		finite(op.Name, append(slices.Clone(a.Factors), a.Theta)...)
 	case AdamAttr:
 		finite(op.Name, a.Beta1, a.Beta2, a.Eps, a.Decay)
 	case ParamAttr:

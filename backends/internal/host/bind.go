@@ -17,6 +17,7 @@ type binder struct {
 	arena   []byte
 	scratch []byte
 	states  map[*graph.Node]*entry
+	held    map[*graph.Node][]byte // contents of deferred states that kernels read in place
 	inputs  map[*graph.Node]tensor.Tensor
 	out     *bound
 }
@@ -24,13 +25,16 @@ type binder struct {
 func newBinder(b *Backend, p *compile.Plan, s *store) *binder {
 	return &binder{
 		backend: b, plan: p, store: s, out: &bound{},
-		states: map[*graph.Node]*entry{}, inputs: map[*graph.Node]tensor.Tensor{},
+		states: map[*graph.Node]*entry{}, held: map[*graph.Node][]byte{}, inputs: map[*graph.Node]tensor.Tensor{},
 	}
 }
 
 func (b *binder) bind() (*bound, error) {
 	g := b.plan.Graph
 	if err := b.bindStates(); err != nil {
+		return nil, err
+	}
+	if err := b.holdStates(); err != nil {
 		return nil, err
 	}
 	arena := roundUp(b.plan.Arena)
@@ -101,6 +105,8 @@ func (b *binder) buffer(v graph.Value) tensor.Tensor {
 	s := b.plan.Slots[v]
 	t := tensor.Tensor{Type: v.Type()}
 	switch {
+	case s.State != nil && b.states[s.State].source != nil:
+		t.Data = b.held[s.State]
 	case s.State != nil:
 		t.Data = b.states[s.State].t.Data
 	case s.Input != nil:
@@ -214,6 +220,15 @@ func (b *binder) prepare(n *graph.Node, c *Call, p Prepared, used *int) []byte {
 			return d.data
 		}
 	}
-	b.out.prepared = append(b.out.prepared, preparation{d, p.Fill(d.data, in)})
+	made := preparation{layout: d}
+	if p.deferred(from) {
+		made.late = p.Fill
+		for _, t := range in {
+			made.types = append(made.types, t.Type)
+		}
+	} else {
+		made.fill = p.Fill(d.data, in)
+	}
+	b.out.prepared = append(b.out.prepared, made)
 	return d.data
 }

@@ -41,6 +41,10 @@ type bound struct {
 type preparation struct {
 	layout *derived
 	fill   []Loop
+	// late, instead of fill, makes the loops once the contents of deferred states
+	// have been fetched.
+	late  func(dst []byte, in []tensor.Tensor) []Loop
+	types []tensor.Type // of late's in
 }
 
 // stateCopy moves an update's value into its state after the run.
@@ -116,8 +120,13 @@ func (b *bound) run(ctx context.Context, pool *Pool) error {
 		return errors.Wrap(err, "run")
 	}
 	b.failure.Store(nil)
+	if err := refreshLate(b.prepared, pool.Workers()); err != nil {
+		return errors.Wrap(err, "fetch the states of a run")
+	}
 	for _, p := range b.prepared {
-		p.layout.refresh(pool, p.fill)
+		if p.late == nil {
+			p.layout.refresh(pool, p.fill)
+		}
 	}
 	for i, l := range b.loops {
 		// Nothing is stopped half-way once a state has changed.

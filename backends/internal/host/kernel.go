@@ -42,6 +42,9 @@ type Prepared struct {
 	Key      string // names the layout; equal keys on equal operands share memory
 	Operands []int
 	Bytes    int
+	// Sole says that the kernel reads these operands through this layout alone, so
+	// that contents which can be fetched again need not be kept beside it.
+	Sole bool
 	Fill     func(dst []byte, in []tensor.Tensor) []Loop // in follows Operands
 }
 

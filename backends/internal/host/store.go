@@ -18,6 +18,7 @@ type entry struct {
 	t       tensor.Tensor
 	version atomic.Uint64 // counts changes of the contents
 	lent    bool          // t is the caller's, who does not expect it to change
+	source  *source       // not nil: t has no data, it is fetched when it is needed
 }
 
 // derived is another layout of some entries, kept beside them.
@@ -103,8 +104,12 @@ func (s *store) state(n *graph.Node, written, little bool) (*entry, error) {
 	case !e.t.Type.Equal(n.Out[0]):
 		return nil, errors.Wrapf(framework.ErrMismatch, "state %q is %v, the graph declares %v", n.Name(), e.t.Type, n.Out[0])
 	case written && (owner != s || e.lent):
+		t, err := e.contents()
+		if err != nil {
+			return nil, err
+		}
 		own := s.add(n.Name(), n.Out[0])
-		copy(own.t.Data, e.t.Data)
+		copy(own.t.Data, t.Data)
 		return own, nil
 	}
 	return e, nil
@@ -160,7 +165,11 @@ func (s *store) ReadInto(_ context.Context, name string, dst *tensor.Tensor) err
 	if !s.backend.accepts(dst, e.t.Type) {
 		return errors.Wrapf(framework.ErrMismatch, "read %q: it is %v", name, e.t.Type)
 	}
-	s.backend.store(dst, e.t)
+	have, err := e.contents()
+	if err != nil {
+		return err
+	}
+	s.backend.store(dst, have)
 	return nil
 }
 
@@ -172,8 +181,12 @@ func (s *store) Get(_ context.Context, name string) (*tensor.Tensor, error) {
 	if e == nil {
 		return nil, errors.Wrapf(framework.ErrNoState, "%q", name)
 	}
+	have, err := e.contents()
+	if err != nil {
+		return nil, err
+	}
 	t := tensor.New(s.backend.wireType(e.t.Type))
-	copy(t.Data, e.t.Data)
+	copy(t.Data, have.Data)
 	return t, nil
 }
 
@@ -249,20 +262,50 @@ func (s *store) layout(key string, bytes int, from []*entry) *derived {
 func (d *derived) refresh(pool *Pool, fill []Loop) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.current() {
+		return
+	}
+	d.note()
+	for _, l := range fill {
+		pool.Run(l)
+	}
+}
+
+// update is refresh by a function that may fail.
+func (d *derived) update(fill func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current() {
+		return nil
+	}
+	if err := fill(); err != nil {
+		return err
+	}
+	d.note()
+	return nil
+}
+
+// fresh reports whether no entry has changed since d was filled.
+func (d *derived) fresh() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current()
+}
+
+func (d *derived) current() bool {
 	fresh := d.seen != nil
 	for i, e := range d.from {
 		fresh = fresh && d.seen[i] == e.version.Load()
 	}
-	if fresh {
-		return
-	}
+	return fresh
+}
+
+// note says that d is made from what the entries are now.
+func (d *derived) note() {
 	if d.seen == nil {
 		d.seen = make([]uint64, len(d.from))
 	}
 	for i, e := range d.from {
 		d.seen[i] = e.version.Load()
-	}
-	for _, l := range fill {
-		pool.Run(l)
 	}
 }
