@@ -15,9 +15,9 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile internal/regularfile data/tinystories tokenizer
+	framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile data/tinystories tokenizer
 	framework/graph formats/ggml formats/safetensors formats/mhc data
-	framework/compile formats/checkpoint formats/gguf
+	framework/compile formats/checkpoint formats/gguf formats/huggingface formats/llama2c
 	framework stories
 	framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
 	framework/backendtest framework/quanttest framework/residualtest
@@ -26,7 +26,7 @@ const layers = `
 	backends/all modelfile
 	train
 	infer internal/config
-	cmd/tern
+	cmd/tern interop/big
 `
 
 // only says which packages may import a third-party module (by prefix).
@@ -37,11 +37,12 @@ var only = map[string][]string{
 	"github.com/klauspost/compress/":  {"data", "data/tinystories"},
 	"github.com/hashicorp/go-plugin":  {"plugins"},
 	"google.golang.org/grpc":          {"plugins"},
+	"google.golang.org/protobuf":      {"formats/huggingface"},
 	"gonum.org/":                      {"cmd/tern"},
 	"github.com/spf13/":               {"cmd/tern", "internal/config"},
 	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern"},
 	"golang.org/x/term":               {"cmd/tern"},
-	"golang.org/x/sys":                {"data", "internal/atomicfile"},
+	"golang.org/x/sys":                {"internal/atomicfile", "internal/mmap"},
 	"github.com/gpustack/":            {},
 	"github.com/rogpeppe/go-internal": {},
 	"pgregory.net/rapid":              {},

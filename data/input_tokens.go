@@ -63,7 +63,7 @@ func first(t *Tokens) int32 {
 }
 
 func (s *segment) addID(t *Tokens, id int32) {
-	s.ids = append(s.ids, byte(id), byte(id>>8))
+	s.ids = appendID(s.ids, id, t.wide)
 	s.textBytes += int64(t.tok.Bytes(id))
 	if id == t.EOT() {
 		s.documents++

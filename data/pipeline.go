@@ -180,7 +180,7 @@ func (w *worker) document(s *segment, r record, raw []byte) error {
 		s.documents++
 	}
 	for _, id := range w.ids {
-		s.ids = append(s.ids, byte(id), byte(id>>8))
+		s.ids = appendID(s.ids, id, w.p.wide)
 	}
 	s.textBytes += int64(len(text))
 	return nil

@@ -111,6 +111,22 @@ func TokenizeText(ctx context.Context, text []byte, name string) (*Tokens, error
 	if err != nil {
 		return nil, err
 	}
+	return p.tokenize(ctx, text)
+}
+
+// TokenizeWith is TokenizeText for a tokenizer that has no name to open, such as
+// one from a model's file. Its vocabulary may be of any size.
+func TokenizeWith(ctx context.Context, text []byte, tok *tokenizer.Tokenizer) (*Tokens, error) {
+	p, err := newPreparer(PrepareOptions{})
+	if err != nil {
+		return nil, err
+	}
+	p.tok, p.wide = tok, isWide(tok)
+	return p.tokenize(ctx, text)
+}
+
+// tokenize makes tokens in memory.
+func (p *preparer) tokenize(ctx context.Context, text []byte) (*Tokens, error) {
 	p.total = int64(len(text))
 	var ids bytes.Buffer
 	m, err := p.run(ctx, &ids, func() error { return p.readStream(bytes.NewReader(text)) })
@@ -148,6 +164,7 @@ func checkPaths(o PrepareOptions, out string) error {
 type preparer struct {
 	o      PrepareOptions
 	tok    *tokenizer.Tokenizer
+	wide   bool // ids are written as u32
 	size   segmentSize
 	total  int64 // bytes of all inputs
 	done   int64 // of them read
@@ -188,7 +205,7 @@ func (p *preparer) run(ctx context.Context, w io.Writer, read func() error) (Man
 	sum := sha256.New()
 	w = io.MultiWriter(w, sum)
 	err := p.pipeline(ctx, read, func(s *segment) error {
-		m.Tokens += int64(len(s.ids) / 2)
+		m.Tokens += int64(len(s.ids) / idBytes(p.wide))
 		m.Documents += s.documents
 		m.TextBytes += s.textBytes
 		_, err := w.Write(s.ids)

@@ -5,11 +5,11 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"os"
-	"runtime/debug"
 	"sync"
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/internal/mmap"
 	"github.com/ternlm/tern/tokenizer"
 )
 
@@ -23,12 +23,12 @@ const (
 // concurrent use until Close.
 type Tokens struct {
 	path     string
-	data     []byte // little-endian u16
+	data     []byte // little-endian u16 or, for vocabularies beyond 65,536, u32
+	wide     bool   // u32: in memory only
 	tok      *tokenizer.Tokenizer
 	manifest *Manifest
-	llmc     bool // end-of-text ids come before documents
-	mapped   bool // data may vanish under us: read it through guard
-	close    func() error
+	llmc     bool          // end-of-text ids come before documents
+	mapping  *mmap.Mapping // holds data, which may vanish under us: read it through guard; nil in memory
 	sum      func() (string, error)
 }
 
@@ -58,13 +58,11 @@ func OpenTokensAs(path, name string) (*Tokens, error) {
 	if t.tok, err = chooseTokenizer(m, name); err != nil {
 		return nil, errors.Wrapf(err, "open %s", path)
 	}
-	data, mapped, unmap, err := mapFile(path)
-	if err != nil {
+	if t.data, t.mapping, err = mapFile(path); err != nil {
 		return nil, errors.Wrapf(err, "open %s", path)
 	}
-	t.data, t.mapped, t.close = data, mapped, unmap
 	t.sum = sync.OnceValues(t.checksum)
-	if err := t.admit(); err != nil {
+	if err := t.guard(t.admit); err != nil {
 		return nil, errors.CombineErrors(errors.Wrapf(err, "open %s", path), t.Close())
 	}
 	return t, nil
@@ -103,7 +101,7 @@ func NewTokens(ids []uint16, name string) (*Tokens, error) {
 }
 
 func newMemory(data []byte, tok *tokenizer.Tokenizer, m *Manifest) (*Tokens, error) {
-	t := &Tokens{path: "tokens in memory", data: data, tok: tok, manifest: m, close: func() error { return nil }}
+	t := &Tokens{path: "tokens in memory", data: data, wide: isWide(tok), tok: tok, manifest: m}
 	t.sum = sync.OnceValues(t.checksum)
 	if err := t.admit(); err != nil {
 		return nil, errors.Wrap(err, t.path)
@@ -112,14 +110,13 @@ func newMemory(data []byte, tok *tokenizer.Tokenizer, m *Manifest) (*Tokens, err
 }
 
 // admit finds out what the bytes are, strips a header and checks them.
-func (t *Tokens) admit() (err error) {
-	defer t.guard(&err)()
+func (t *Tokens) admit() error {
 	if len(t.data) == 0 {
 		return errors.WithHint(ErrEmpty, "the file holds no tokens: prepare it from text first")
 	}
 	if m := t.manifest; m != nil {
-		if int64(len(t.data)) != 2*m.Tokens {
-			return errors.WithHint(errors.Wrapf(ErrTruncated, "%d bytes, but the manifest says %d tokens (%d bytes)", len(t.data), m.Tokens, 2*m.Tokens),
+		if want := int64(idBytes(t.wide)) * m.Tokens; int64(len(t.data)) != want {
+			return errors.WithHint(errors.Wrapf(ErrTruncated, "%d bytes, but the manifest says %d tokens (%d bytes)", len(t.data), m.Tokens, want),
 				"copy the file again, or prepare it again")
 		}
 		return nil
@@ -168,9 +165,9 @@ func (t *Tokens) stripHeader() error {
 // checkRange reports the first id outside the vocabulary.
 func (t *Tokens) checkRange() error {
 	vocab := t.Vocab()
-	for i := 0; i < len(t.data); i += 2 {
-		if id := int(t.data[i]) | int(t.data[i+1])<<8; id >= vocab {
-			return t.rangeError(id, i/2)
+	for i := range t.Len() {
+		if id := t.id(i); uint32(id) >= uint32(vocab) {
+			return t.rangeError(int(id), i)
 		}
 	}
 	return nil
@@ -185,7 +182,34 @@ func (t *Tokens) rangeError(id, at int) error {
 }
 
 // Len returns the number of tokens.
-func (t *Tokens) Len() int { return len(t.data) / 2 }
+func (t *Tokens) Len() int { return len(t.data) / idBytes(t.wide) }
+
+// isWide reports whether ids of tok do not fit u16.
+func isWide(tok *tokenizer.Tokenizer) bool { return tok.Vocab() > 1<<16 }
+
+// idBytes is the size of an id in bytes.
+func idBytes(wide bool) int {
+	if wide {
+		return 4
+	}
+	return 2
+}
+
+// id returns the id at position i, unchecked.
+func (t *Tokens) id(i int) int32 {
+	if t.wide {
+		return int32(binary.LittleEndian.Uint32(t.data[4*i:]))
+	}
+	return int32(binary.LittleEndian.Uint16(t.data[2*i:]))
+}
+
+// appendID appends an id as data has it.
+func appendID(data []byte, id int32, wide bool) []byte {
+	if wide {
+		return binary.LittleEndian.AppendUint32(data, uint32(id))
+	}
+	return binary.LittleEndian.AppendUint16(data, uint16(id))
+}
 
 // Path returns the file that was opened.
 func (t *Tokens) Path() string { return t.path }
@@ -210,19 +234,18 @@ func (t *Tokens) Manifest() (Manifest, bool) {
 // Read fills dst with the ids from position at on. A range beyond the ends is
 // ErrOption, an id outside the vocabulary ErrTokenRange, a file that shrank
 // ErrChanged; dst then holds no particular values. Read does not allocate.
-func (t *Tokens) Read(dst []int32, at int) (err error) {
+func (t *Tokens) Read(dst []int32, at int) error {
 	if at < 0 || at > t.Len() || len(dst) > t.Len()-at {
 		return errors.Wrapf(ErrOption, "read %d tokens at %d of %d", len(dst), at, t.Len())
 	}
-	if t.mapped {
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-		defer t.recoverFault(&err)
-	}
-	vocab := int32(t.Vocab())
-	src := t.data[2*at : 2*at+2*len(dst)]
+	return t.guard(func() error { return t.read(dst, at) })
+}
+
+func (t *Tokens) read(dst []int32, at int) error {
+	vocab := uint32(t.Vocab())
 	for i := range dst {
-		id := int32(src[2*i]) | int32(src[2*i+1])<<8
-		if id >= vocab {
+		id := t.id(at + i)
+		if uint32(id) >= vocab {
 			return t.rangeError(int(id), at+i)
 		}
 		dst[i] = id
@@ -230,39 +253,23 @@ func (t *Tokens) Read(dst []int32, at int) (err error) {
 	return nil
 }
 
-// guard turns a read of mapped memory that is no longer there into an error:
-// defer t.guard(&err)().
-func (t *Tokens) guard(err *error) func() {
-	if !t.mapped {
-		return func() {}
+// guard calls fn, which reads data; mapped memory that is no longer there is
+// ErrChanged.
+func (t *Tokens) guard(fn func() error) error {
+	if t.mapping == nil {
+		return fn()
 	}
-	old := debug.SetPanicOnFault(true)
-	return func() {
-		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
-			t.fault(r, err)
-		}
+	err := mmap.Guard(t.mapping.Holds, fn)
+	if err != nil && errors.Is(err, mmap.ErrFault) {
+		return errors.WithHint(errors.Wrap(ErrChanged, t.path), "the file shrank or its disk failed: prepare it again, and leave it alone while it is in use")
 	}
-}
-
-func (t *Tokens) recoverFault(err *error) {
-	if r := recover(); r != nil {
-		t.fault(r, err)
-	}
-}
-
-func (t *Tokens) fault(r any, err *error) {
-	if _, ok := r.(interface{ Addr() uintptr }); !ok {
-		panic(r)
-	}
-	*err = errors.WithHint(errors.Wrap(ErrChanged, t.path), "the file shrank or its disk failed: prepare it again, and leave it alone while it is in use")
+	return err
 }
 
 // Verify reads the whole file: each id must be in the vocabulary, and the
 // checksum the recorded one, if one was recorded. Errors: ErrTokenRange,
 // ErrChecksum, ErrChanged.
-func (t *Tokens) Verify() (err error) {
-	defer t.guard(&err)()
+func (t *Tokens) Verify() error {
 	if t.manifest != nil {
 		sum, err := t.checksum() // anew, not the remembered one
 		if err != nil {
@@ -273,7 +280,7 @@ func (t *Tokens) Verify() (err error) {
 				"the file is damaged: copy it again, or prepare it again")
 		}
 	}
-	return errors.Wrap(t.checkRange(), t.path)
+	return errors.Wrap(t.guard(t.checkRange), t.path)
 }
 
 // Fingerprint returns the sha256 of the ids as little-endian u16, in hex: the
@@ -287,13 +294,19 @@ func (t *Tokens) Fingerprint() (string, error) {
 }
 
 func (t *Tokens) checksum() (s string, err error) {
-	defer t.guard(&err)()
-	sum := sha256.Sum256(t.data)
-	return hex.EncodeToString(sum[:]), nil
+	err = t.guard(func() error {
+		sum := sha256.Sum256(t.data)
+		s = hex.EncodeToString(sum[:])
+		return nil
+	})
+	return s, err
 }
 
 // Close releases the file. Nothing may use the tokens or their batches after.
 func (t *Tokens) Close() error {
 	t.data = nil
-	return errors.Wrapf(t.close(), "close %s", t.path)
+	if t.mapping == nil {
+		return nil
+	}
+	return errors.Wrapf(t.mapping.Close(), "close %s", t.path)
 }

@@ -32,7 +32,7 @@ func newWindows(t *Tokens, length, stride int, align bool) (windows, error) {
 	}
 	w.count = (t.Len()-length-1)/stride + 1
 	if align {
-		if err := w.align(); err != nil {
+		if err := t.guard(w.align); err != nil {
 			return windows{}, err
 		}
 	}
@@ -44,15 +44,13 @@ func newWindows(t *Tokens, length, stride int, align bool) (windows, error) {
 // the document that this window cut off, from its beginning; where a document
 // is longer than that, it goes on inside it, a stride further. Every token but
 // those of an incomplete last window is in some window.
-func (w *windows) align() (err error) {
-	defer w.t.guard(&err)()
-	data, eot := w.t.data, w.t.EOT()
-	lo, hi := byte(eot), byte(eot>>8)
+func (w *windows) align() error {
+	eot := w.t.EOT()
 	end := int64(w.t.Len() - w.length) // starts are below it
 	start, last := int64(0), int64(0)  // last: the last document start seen
 	w.starts = append(w.starts, 0)
 	for i := int64(1); i <= int64(w.t.Len()); i++ {
-		if data[2*i-2] == lo && data[2*i-1] == hi {
+		if w.t.id(int(i)-1) == eot {
 			last = i // within a stride of start, or the check below has moved start
 		}
 		for i-start == int64(w.stride) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func vocabularyOf(t *testing.T, name string) *Vocabulary {
+func vocabularyOf(t testing.TB, name string) *Vocabulary {
 	t.Helper()
 	v, err := open(t, name).Vocabulary()
 	if err != nil {

@@ -21,14 +21,17 @@ const (
 	tokenizerHint = `use "gpt2" (50257 ids) or "gpt2:N" with N from 257 to 50257, for example "gpt2:4096"`
 )
 
-// Tokenizer is a byte-level BPE with GPT-2's merges. It is safe for concurrent
-// use and never changes; Open hands out one per name.
+// Tokenizer is a byte-level BPE with GPT-2's merges, from Open, or one that a
+// model's file describes, from New. It is safe for concurrent use and never
+// changes.
 type Tokenizer struct {
 	name  string
 	vocab *vocabulary
-	eot   int32
+	eot   int32 // -1 for none
+	begin []int32
 	cache pieceCache
 	slow  func(piece []byte) []int32 // tiktoken-go, for what the cache lacks
+	rules *rules                     // of New; nil where Open made t
 }
 
 var opened struct {
@@ -59,8 +62,10 @@ func Open(name string) (*Tokenizer, error) {
 		name:  canonical,
 		vocab: newVocabulary(ranks[:size-1]),
 		eot:   int32(size - 1),
+		begin: []int32{int32(size - 1)},
 		slow:  library(size),
 	}
+	t.vocab.add("") // the end of text, of no text and not to be found
 	if opened.byName == nil {
 		opened.byName = map[string]*Tokenizer{}
 	}
@@ -89,23 +94,34 @@ func Size(name string) (size int, err error) {
 	return size, nil
 }
 
-// Name returns the name that Open takes.
+// Name returns the name that Open takes, or for a vocabulary of its own "gguf:"
+// and 12 hexadecimal digits that tell vocabularies apart; see New.
 func (t *Tokenizer) Name() string { return t.name }
 
-// Vocab returns the number of ids, the end-of-text id included.
-func (t *Tokenizer) Vocab() int { return int(t.eot) + 1 }
+// Vocab returns the number of ids, those without text included.
+func (t *Tokenizer) Vocab() int { return t.vocab.size() }
 
-// EOT returns the id that ends a document: the last one.
+// EOT returns the id that ends a document: the last one where Open made t, else
+// the vocabulary's EOS, which may be any id, or -1 for none.
 func (t *Tokenizer) EOT() int32 { return t.eot }
+
+// Begin returns the ids that a text begins with before those of Encode: the
+// end-of-text id where Open made t, BOS where the vocabulary has AddBOS, or none.
+func (t *Tokenizer) Begin() []int32 { return slices.Clone(t.begin) }
 
 // Encode appends the ids of text to dst and returns it. The text is ordinary
 // throughout: a literal <|endoftext|> becomes the tokens of its characters.
 // A byte that is not UTF-8 is taken as U+FFFD, as GPT-2's own encoder and
 // tiktoken do, so such text does not decode to itself. Encode allocates only
-// to grow dst and for pieces it has not met before.
+// to grow dst and for pieces it has not met before, with vocabularies from
+// files also where it looks for their user-defined tokens or writes spaces as
+// U+2581.
 func (t *Tokenizer) Encode(dst []int32, text []byte) []int32 {
 	if !utf8.Valid(text) {
 		text = []byte(string([]rune(string(text))))
+	}
+	if t.rules != nil {
+		return t.encodeText(dst, text)
 	}
 	for len(text) > 0 {
 		n := nextPiece(text)
@@ -120,9 +136,13 @@ func (t *Tokenizer) EncodeString(text string) []int32 {
 	return t.Encode(make([]int32, 0, len(text)/3+1), []byte(text))
 }
 
-// EncodeDocument is Encode followed by the end-of-text id.
+// EncodeDocument is Encode followed by the id of EOT where there is one.
 func (t *Tokenizer) EncodeDocument(dst []int32, text []byte) []int32 {
-	return append(t.Encode(dst, text), t.eot)
+	dst = t.Encode(dst, text)
+	if t.eot < 0 {
+		return dst
+	}
+	return append(dst, t.eot)
 }
 
 // encodePiece appends the ids of one piece of the split. A piece that is a
@@ -143,41 +163,45 @@ func (t *Tokenizer) encodePiece(dst []int32, piece []byte) []int32 {
 	return append(dst, ids...)
 }
 
-// Decode returns the text of ids. The end-of-text id is no text; an id outside
-// the vocabulary is U+FFFD. The result need not be UTF-8 where ids were cut
-// from a longer sequence: use Stream to show text as it comes.
+// Decode returns the text of ids. The end-of-text id, control tokens and
+// unknown tokens are no text; an id outside the vocabulary is U+FFFD. The result
+// need not be UTF-8 where ids were cut from a longer sequence: use Stream to
+// show text as it comes. ids begin a text: the space that a vocabulary with
+// AddSpacePrefix puts in front of one is taken away, also after BOS (where
+// SentencePiece takes it away and llama.cpp does not).
 func (t *Tokenizer) Decode(ids []int32) string { return string(t.AppendDecode(nil, ids)) }
 
 // AppendDecode appends the text of ids to dst; see Decode.
 func (t *Tokenizer) AppendDecode(dst []byte, ids []int32) []byte {
+	if t.rules != nil && t.rules.prefix {
+		dst, ids = t.decodeStart(dst, ids)
+	}
 	for _, id := range ids {
 		dst = t.AppendToken(dst, id)
 	}
 	return dst
 }
 
-// AppendToken appends the text of one id; see Decode.
+// AppendToken appends the text of one id within a text; see Decode.
 func (t *Tokenizer) AppendToken(dst []byte, id int32) []byte {
-	switch {
-	case id == t.eot:
-		return dst
-	case id < 0 || id > t.eot:
+	if !t.vocab.has(id) {
 		return utf8.AppendRune(dst, utf8.RuneError)
 	}
 	return append(dst, t.vocab.token(id)...)
 }
 
-// Bytes returns the length in bytes of an id's text: 0 for the end-of-text id
-// and for an id outside the vocabulary.
+// Bytes returns the length in bytes of an id's text: 0 for the end-of-text id,
+// for control and unknown tokens and for an id outside the vocabulary.
 func (t *Tokenizer) Bytes(id int32) int {
-	if id < 0 || id >= t.eot {
+	if !t.vocab.has(id) {
 		return 0
 	}
 	return len(t.vocab.token(id))
 }
 
 // BytesOf returns the bytes of text that ids stand for, so that a loss of
-// n nats a token becomes bits a byte: n * len(ids) / ln 2 / BytesOf(ids).
+// n nats a token becomes bits a byte: n * len(ids) / ln 2 / BytesOf(ids). A space
+// that was put in front of the text counts.
 func (t *Tokenizer) BytesOf(ids []int32) int {
 	n := 0
 	for _, id := range ids {
@@ -188,7 +212,7 @@ func (t *Tokenizer) BytesOf(ids []int32) int {
 
 // Token returns a copy of an id's bytes, as Bytes counts them.
 func (t *Tokenizer) Token(id int32) []byte {
-	if id < 0 || id >= t.eot {
+	if t.Bytes(id) == 0 {
 		return nil
 	}
 	return slices.Clone(t.vocab.token(id))

@@ -81,9 +81,7 @@ func newVocabulary(ranks []string) *vocabulary {
 	size := 1 << bits.Len(uint(len(ranks)*5/2))
 	v := &vocabulary{start: make([]uint32, 1, len(ranks)+1), slots: make([]vocabSlot, size), mask: uint64(size - 1)}
 	for i, token := range ranks {
-		v.bytes = append(v.bytes, token...)
-		v.start = append(v.start, uint32(len(v.bytes)))
-		v.longest = max(v.longest, len(token))
+		v.add(token)
 		h := hashPiece([]byte(token))
 		at := h & v.mask
 		for v.slots[at].id != 0 {
@@ -93,6 +91,17 @@ func newVocabulary(ranks []string) *vocabulary {
 	}
 	return v
 }
+
+// add appends the next token's text, which find does not know of.
+func (v *vocabulary) add(token string) {
+	v.bytes = append(v.bytes, token...)
+	v.start = append(v.start, uint32(len(v.bytes)))
+	v.longest = max(v.longest, len(token))
+}
+
+func (v *vocabulary) size() int { return len(v.start) - 1 }
+
+func (v *vocabulary) has(id int32) bool { return id >= 0 && int(id) < v.size() }
 
 func (v *vocabulary) token(id int32) []byte { return v.bytes[v.start[id]:v.start[id+1]] }
 
@@ -119,7 +128,8 @@ func (v *vocabulary) rank(piece []byte) int32 {
 }
 
 // hashPiece mixes a piece of at least one byte, in the manner of wyhash. It
-// need not resist an adversary: the vocabulary is fixed, and the cache forgets.
+// need not resist an adversary: the vocabulary that is found by it is fixed
+// (those of files are found by Go's maps), and the cache forgets.
 func hashPiece(b []byte) uint64 {
 	const k0, k1, k2 = 0xa0761d6478bd642f, 0xe7037ed1a0b428db, 0x8ebc6af09c88c6e3
 	n := len(b)

@@ -5,14 +5,18 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
+	"slices"
 )
 
 // Limits of what a header may hold, far above real files (a vocabulary of
 // 256,000 pieces with its merges is about 12 MB).
 const (
-	maxHeader = 512 << 20 // bytes before the tensors' data
-	maxNested = 4         // arrays in arrays
-	chunk     = 64 << 10  // bytes read before more is allocated
+	maxHeader   = 512 << 20 // bytes before the tensors' data
+	maxText     = 64 << 20  // bytes of a string value
+	maxElements = 16 << 20  // of an array
+	maxEntries  = 1 << 20   // tensors, and keys
+	maxNested   = 4         // arrays in arrays
+	chunk       = 64 << 10  // bytes read before more is allocated
 )
 
 // decoder reads a header. The first error sticks: after it every method
@@ -68,14 +72,17 @@ func (d *decoder) u64() uint64 {
 }
 
 // count reads a u64 that counts things of at least size bytes each; so many
-// must fit in what is left.
-func (d *decoder) count(what string, size int) int {
+// must fit in what is left, and be at most limit.
+func (d *decoder) count(what string, size, limit int) int {
 	n := d.u64()
-	if d.err == nil && n > uint64(d.left())/uint64(size) {
+	switch {
+	case d.err != nil:
+		return 0
+	case n > uint64(d.left())/uint64(size):
 		d.fail("%d %s cannot fit in the %d bytes left of the header", n, what, d.left())
 		return 0
-	}
-	if d.err != nil {
+	case n > uint64(limit):
+		d.fail("%d %s, at most %d are allowed", n, what, limit)
 		return 0
 	}
 	return int(n)
@@ -93,8 +100,9 @@ func (d *decoder) bytes(n int) []byte {
 	return out
 }
 
-func (d *decoder) str() string {
-	n := d.count("bytes of text", 1)
+// str reads a string of at most limit bytes.
+func (d *decoder) str(limit int) string {
+	n := d.count("bytes of text", 1, limit)
 	if n <= 64 {
 		var b [64]byte
 		d.take(b[:n])
@@ -115,7 +123,7 @@ func (d *decoder) value(t ValueType, depth int) any {
 		d.take(b[:valueTypes[t].bytes])
 		return d.scalar(t, b)
 	case TypeString:
-		return d.str()
+		return d.str(maxText)
 	case TypeArray:
 		return d.array(depth + 1)
 	}
@@ -167,7 +175,7 @@ func (d *decoder) array(depth int) any {
 	if d.err != nil {
 		return nil
 	}
-	n := d.count("elements of type "+t.String(), valueTypes[t].bytes)
+	n := d.count("elements of type "+t.String(), valueTypes[t].bytes, maxElements)
 	switch t {
 	case TypeUint8:
 		return numbers[uint8](d, n)
@@ -192,7 +200,7 @@ func (d *decoder) array(depth int) any {
 	case TypeBool:
 		return d.bools(n)
 	case TypeString:
-		return list(d, n, d.str)
+		return list(d, n, func() string { return d.str(maxText) })
 	}
 	return list(d, n, func() any { return d.array(depth + 1) })
 }
@@ -229,6 +237,9 @@ func (d *decoder) bools(n int) []bool {
 func list[E any](d *decoder, n int, read func() E) []E {
 	out := make([]E, 0, min(n, chunk/16))
 	for len(out) < n && d.err == nil {
+		if len(out) == cap(out) { // append would take five times the memory in all
+			out = slices.Grow(out, min(len(out), n-len(out)))
+		}
 		out = append(out, read())
 	}
 	return out

@@ -17,12 +17,18 @@ var (
 
 const (
 	hintDamaged = "the file is damaged, cut short or not a GGUF file: compare its size and checksum with the original, or export it again"
+	hintChanged = "leave the file alone while it is in use; open it again"
 	hintWrite   = "fix the metadata or tensor before writing; nothing was written"
 )
 
 // malformed returns an ErrFormat that says what is wrong.
 func malformed(format string, args ...any) error {
 	return errors.WithHint(errors.Wrapf(ErrFormat, format, args...), hintDamaged)
+}
+
+// changed returns an ErrFormat about a file that was well-formed when opened.
+func changed(format string, args ...any) error {
+	return errors.WithHint(errors.Wrapf(ErrFormat, format, args...), hintChanged)
 }
 
 // unwritable returns an ErrFormat about what the caller wants to write.

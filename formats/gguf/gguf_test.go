@@ -325,40 +325,6 @@ func TestWriteRefusesDataOfAnotherSize(t *testing.T) {
 	}
 }
 
-func TestTypedGetters(t *testing.T) {
-	m := Metadata{{"u8", uint8(3)}, {"neg", int64(-1)}, {"big", uint64(1 << 40)}, {"f64", 0.5}, {"s", "x"}}
-	if n, err := m.Uint32("u8"); n != 3 || err != nil {
-		t.Errorf("u8: %d, %v", n, err)
-	}
-	if v, err := m.Float32("f64"); v != 0.5 || err != nil {
-		t.Errorf("f64: %v, %v", v, err)
-	}
-	for name, err := range map[string]error{
-		"negative":  second(m.Uint32("neg")),
-		"too large": second(m.Uint32("big")),
-		"limit":     second(m.Int("u8", 2)),
-	} {
-		if !errors.Is(err, ErrRange) || errors.Is(err, ErrType) || len(errors.GetAllHints(err)) == 0 {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	for name, err := range map[string]error{
-		"string": second(m.Uint64("s")),
-		"number": second(m.String("u8")),
-		"array":  second(m.Strings("s")),
-		"float":  second(m.Float32("u8")),
-	} {
-		if !errors.Is(err, ErrType) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	if _, err := m.Bool("missing"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("missing: %v", err)
-	}
-}
-
-func second[T any](_ T, err error) error { return err }
-
 func TestTypesKnowTheirSizes(t *testing.T) {
 	for _, c := range []struct {
 		t     ggml.Type

@@ -2,8 +2,10 @@ package gguf
 
 import (
 	"bytes"
+	"io"
 	"math"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -25,7 +27,13 @@ func one(dims []any, typ ggml.Type, offset int, data int) []byte {
 	return append(h, make([]byte, data)...)
 }
 
-func TestReadRefusesHostileFiles(t *testing.T) {
+// hostile is a file that no reader should take, and what the error says.
+type hostile struct {
+	data []byte
+	says string
+}
+
+func hostileFiles() map[string]hostile {
 	nest := []byte{}
 	for range 100 {
 		nest = append(nest, le(uint32(9), 1)...)
@@ -35,10 +43,7 @@ func TestReadRefusesHostileFiles(t *testing.T) {
 		h = append(h, make([]byte, pad(int64(len(h)), 32)-int64(len(h)))...)
 		return append(h, make([]byte, 256)...)
 	}
-	for name, c := range map[string]struct {
-		data []byte
-		says string
-	}{
+	return map[string]hostile{
 		"empty":                 {nil, "magic"},
 		"misspelt magic":        {le("GGUFX", 0, 0, 0)[1:], "GGUF"},
 		"pickle":                {[]byte("\x80\x02}q\x00.................."), "GGUF"},
@@ -83,17 +88,76 @@ func TestReadRefusesHostileFiles(t *testing.T) {
 		"offset not aligned":    {one([]any{1}, ggml.F32, 8, 64), "alignment"},
 		"overlap":               {two(0, 32), "overlap"},
 		"overlap out of order":  {two(64, 32), "overlap"},
-	} {
-		_, err := Read(bytes.NewReader(c.data), int64(len(c.data)))
-		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: %v, want something with %q", name, err, c.says)
-		} else if len(errors.GetAllHints(err)) == 0 {
-			t.Errorf("%s: no hint in %v", name, err)
-		}
+		"string length 2^63":    {head(0, 1, 1, "k", uint32(8), math.MinInt64, "x"), "key \"k\" at byte 45"},
+		"string length 2^64-1":  {head(0, 1, 1, "k", uint32(8), -1, "x"), "key \"k\" at byte 45"},
+		"bytes of f64s wrap":    {head(0, 1, 1, "k", uint32(9), uint32(12), 1<<61+1, 0), "key \"k\" at byte 49"},
+		"strings without end":   {head(0, 1, 1, "k", uint32(9), uint32(8), -1, 0, 0), "elements"},
+		"arrays, many":          {head(0, 1, 1, "k", uint32(9), uint32(9), 1<<60, uint32(0), 0), "elements"},
+		"type of an array wild": {head(0, 1, 1, "k", uint32(9), uint32(math.MaxUint32), 1), "key \"k\" at byte 41"},
+		"value type wild":       {head(0, 1, 1, "k", uint32(math.MaxUint32), 0), "key \"k\" at byte 37"},
+		"dimensions wild":       {head(1, 0, 1, "w", uint32(math.MaxUint32), 1, 1), "tensor \"w\" at byte 37"},
+		"bytes of a tensor":     {one([]any{1 << 20, 1 << 20}, ggml.F64, 0, 64), "tensor \"w\": 8796093022208 bytes at offset 0"},
+		"blocks of a tensor":    {one([]any{1 << 20, 1 << 20}, 15, 0, 64), "tensor \"w\": 1254130450432 bytes at offset 0"},
+		"offset and size wrap":  {one([]any{1 << 40}, ggml.F64, math.MaxInt64&^31, 64), "beyond the end"},
+		"ragged rows":           {one([]any{100, 256}, ggml.TQ2_0, 0, 1<<16), "rows of 100 elements"},
 	}
-	for _, data := range [][]byte{one([]any{16}, ggml.F32, 0, 64), two(64, 0), two(0, 64)} { // the same, sound
+}
+
+// refuse reports an error that is not what c asks for, or does not say where.
+func (c hostile) refuse(t *testing.T, name string, err error) {
+	t.Helper()
+	where := regexp.MustCompile(`(at byte|offset) -?\d+`)
+	switch {
+	case !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), c.says):
+		t.Errorf("%s: %v, want something with %q", name, err, c.says)
+	case len(errors.GetAllHints(err)) == 0:
+		t.Errorf("%s: no hint in %v", name, err)
+	case !where.MatchString(err.Error()):
+		t.Errorf("%s: no place in %v", name, err)
+	}
+}
+
+func TestReadRefusesHostileFiles(t *testing.T) {
+	for name, c := range hostileFiles() {
+		_, err := Read(bytes.NewReader(c.data), int64(len(c.data)))
+		c.refuse(t, name, err)
+	}
+	two := func(off1, off2 int) []byte {
+		h := head(2, 0, 1, "a", uint32(1), 64, uint32(ggml.I8), off1, 1, "b", uint32(1), 64, uint32(ggml.I8), off2)
+		h = append(h, make([]byte, pad(int64(len(h)), 32)-int64(len(h)))...)
+		return append(h, make([]byte, 256)...)
+	}
+	for _, data := range [][]byte{one([]any{16}, ggml.F32, 0, 64), two(64, 0), two(0, 64)} { // sound
 		if _, err := Read(bytes.NewReader(data), int64(len(data))); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestLimitsHoldWhereTheFileIsLargeEnough reads lengths that fit in a sparse
+// file and are more than the package allows, and writes the same.
+func TestLimitsHoldWhereTheFileIsLargeEnough(t *testing.T) {
+	for name, h := range map[string][]byte{
+		"string":   head(0, 1, 1, "k", uint32(8), maxText+1),
+		"key":      head(0, 1, maxKey+1),
+		"name":     head(1, 0, maxKey+1),
+		"numbers":  head(0, 1, 1, "k", uint32(9), uint32(0), maxElements+1),
+		"strings":  head(0, 1, 1, "k", uint32(9), uint32(8), maxElements+1),
+		"in array": head(0, 1, 1, "k", uint32(9), uint32(8), 1, maxText+1),
+		"tensors":  head(maxEntries+1, 0),
+		"keys":     head(0, maxEntries+1),
+	} {
+		if _, err := Read(sparse{h}, 1<<40); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "allowed") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := Write(io.Discard, make([]KV, maxEntries+1), nil); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "allowed") {
+		t.Errorf("write keys: %v", err)
+	}
+	text := strings.Repeat("x", maxText+1)
+	for name, v := range map[string]any{"string": text, "strings": []string{text}, "numbers": make([]uint8, maxElements+1), "arrays": make([]any, maxElements+1)} {
+		if err := Write(io.Discard, []KV{{"k", v}}, nil); !errors.Is(err, ErrFormat) {
+			t.Errorf("write %s: %v", name, err)
 		}
 	}
 }

@@ -1,10 +1,6 @@
 package gguf
 
-import (
-	"math"
-
-	"github.com/cockroachdb/errors"
-)
+import "github.com/cockroachdb/errors"
 
 // ValueType is the type of a metadata value, by its number in the file.
 type ValueType uint32
@@ -75,25 +71,6 @@ func (m Metadata) Get(key string) (any, bool) {
 	return nil, false
 }
 
-// find returns the value of key or ErrNotFound.
-func (m Metadata) find(key string) (any, error) {
-	if v, ok := m.Get(key); ok {
-		return v, nil
-	}
-	return nil, errors.WithHint(errors.Wrapf(ErrNotFound, "metadata key %q", key),
-		"the file was made for another architecture or by an incomplete writer; list its keys with `tern inspect`")
-}
-
-func wrongType(key string, v any, want string) error {
-	return errors.WithHint(errors.Wrapf(ErrType, "metadata key %q holds a %s, not a %s", key, typeName(v), want),
-		"the file was written by a program with other ideas of this key; rewrite it with the type asked for")
-}
-
-// outOfRange returns an ErrRange that says what is wrong.
-func outOfRange(format string, args ...any) error {
-	return errors.WithHint(errors.Wrapf(ErrRange, format, args...), hintDamaged)
-}
-
 // typeName names the type of a metadata value as the format does.
 func typeName(v any) string {
 	t, elem, err := valueType(v)
@@ -104,121 +81,6 @@ func typeName(v any) string {
 		return "array of " + elem.String()
 	}
 	return t.String()
-}
-
-// exact returns the value of key as a T and nothing else.
-func exact[T any](m Metadata, key, want string) (T, error) {
-	v, err := m.find(key)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	t, ok := v.(T)
-	if !ok {
-		return t, wrongType(key, v, want)
-	}
-	return t, nil
-}
-
-// String returns the string at key; errors are ErrNotFound and ErrType.
-func (m Metadata) String(key string) (string, error) { return exact[string](m, key, "string") }
-
-// Bool returns the bool at key; errors are ErrNotFound and ErrType.
-func (m Metadata) Bool(key string) (bool, error) { return exact[bool](m, key, "bool") }
-
-// Strings returns the array of strings at key; errors are ErrNotFound and
-// ErrType. The slice is the metadata's own.
-func (m Metadata) Strings(key string) ([]string, error) {
-	return exact[[]string](m, key, "array of string")
-}
-
-// Float32s returns the array of f32 at key; errors are ErrNotFound and ErrType.
-// The slice is the metadata's own.
-func (m Metadata) Float32s(key string) ([]float32, error) {
-	return exact[[]float32](m, key, "array of f32")
-}
-
-// Int32s returns the array of i32 at key; errors are ErrNotFound and ErrType.
-// The slice is the metadata's own.
-func (m Metadata) Int32s(key string) ([]int32, error) {
-	return exact[[]int32](m, key, "array of i32")
-}
-
-// Uint32s returns the array of u32 at key; errors are ErrNotFound and ErrType.
-// The slice is the metadata's own.
-func (m Metadata) Uint32s(key string) ([]uint32, error) {
-	return exact[[]uint32](m, key, "array of u32")
-}
-
-// Uint32 returns the number at key, of any integer type in which it is no
-// negative number and fits; errors are ErrNotFound, ErrType and ErrRange.
-func (m Metadata) Uint32(key string) (uint32, error) {
-	n, err := m.Uint64(key)
-	if err == nil && n > math.MaxUint32 {
-		return 0, outOfRange("metadata key %q holds %d, too large for a u32", key, n)
-	}
-	return uint32(n), err
-}
-
-// Uint64 returns the number at key, of any integer type in which it is no
-// negative number; errors are ErrNotFound, ErrType and ErrRange.
-func (m Metadata) Uint64(key string) (uint64, error) {
-	v, err := m.find(key)
-	if err != nil {
-		return 0, err
-	}
-	var signed int64
-	switch n := v.(type) {
-	case uint8:
-		return uint64(n), nil
-	case uint16:
-		return uint64(n), nil
-	case uint32:
-		return uint64(n), nil
-	case uint64:
-		return n, nil
-	case int8:
-		signed = int64(n)
-	case int16:
-		signed = int64(n)
-	case int32:
-		signed = int64(n)
-	case int64:
-		signed = n
-	default:
-		return 0, wrongType(key, v, "whole number")
-	}
-	if signed < 0 {
-		return 0, outOfRange("metadata key %q holds %d, which is negative", key, signed)
-	}
-	return uint64(signed), nil
-}
-
-// Int returns the number at key as an int that is at least 0 and at most
-// limit: what a count or an index must be before it is used as one. Errors
-// are ErrNotFound, ErrType and ErrRange.
-func (m Metadata) Int(key string, limit int) (int, error) {
-	n, err := m.Uint64(key)
-	if err == nil && n > uint64(max(limit, 0)) {
-		return 0, outOfRange("metadata key %q holds %d, at most %d is allowed", key, n, limit)
-	}
-	return int(n), err
-}
-
-// Float32 returns the f32 at key, or an f64 rounded to one; errors are
-// ErrNotFound and ErrType.
-func (m Metadata) Float32(key string) (float32, error) {
-	v, err := m.find(key)
-	if err != nil {
-		return 0, err
-	}
-	switch n := v.(type) {
-	case float32:
-		return n, nil
-	case float64:
-		return float32(n), nil
-	}
-	return 0, wrongType(key, v, "f32")
 }
 
 // valueType returns the type of a metadata value and, for an array, of its

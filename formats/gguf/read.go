@@ -8,11 +8,8 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/cockroachdb/errors"
-
 	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/framework/tensor"
-	"github.com/ternlm/tern/internal/regularfile"
 )
 
 // magic is the four letters that a file begins with, read as a u32.
@@ -28,61 +25,13 @@ const maxAlignment = 1 << 20
 // maxKey is the longest metadata key in bytes.
 const maxKey = 1<<16 - 1
 
-// Tensor describes one tensor of a file.
-type Tensor struct {
-	Name   string
-	Type   ggml.Type
-	Shape  tensor.Shape // outermost first
-	Offset int64        // of the data, from the start of the file
-	Size   int64        // of the data, in bytes
-}
-
-// File is an open GGUF file: its header in memory, its tensors on disk.
-type File struct {
-	Version   uint32 // 2 or 3
-	Alignment int64  // of tensor data
-	Metadata  Metadata
-	Tensors   []Tensor // in the file's order
-	DataStart int64    // where tensor data begins
-	Size      int64    // of the whole file
-
-	r      io.ReaderAt
-	closer io.Closer
-	byName map[string]int
-}
-
-// Open opens the file at path and reads its header; the caller closes it. A
-// path that is no regular file is an ErrFormat.
-func Open(path string) (*File, error) {
-	r, size, err := regularfile.Open(path)
-	switch {
-	case errors.Is(err, regularfile.ErrIrregular):
-		return nil, malformed("%v", err)
-	case err != nil:
-		return nil, errors.Wrap(err, "open gguf")
-	}
-	f, err := Read(r, size)
-	if err != nil {
-		return nil, errors.CombineErrors(errors.Wrapf(err, "read %s", path), r.Close())
-	}
-	f.closer = r
-	return f, nil
-}
-
-// Close closes what Open opened.
-func (f *File) Close() error {
-	if f.closer == nil {
-		return nil
-	}
-	return f.closer.Close()
-}
-
 // Read reads the header of a file of size bytes. Everything that it describes
 // is checked to lie inside those bytes; tensors may not overlap, and names and
-// keys are unique. Tensor data is read later, from r. Errors are ErrFormat.
+// keys are unique. Tensor data is read later, from r. Of a split file this is
+// one part alone, with the keys that say so. Errors are ErrFormat.
 func Read(r io.ReaderAt, size int64) (*File, error) {
 	d := newDecoder(r, size)
-	f := &File{Size: size, r: r, Alignment: DefaultAlignment}
+	f := &File{Size: size, Alignment: DefaultAlignment, parts: []*part{{r: r, size: size}}}
 	tensors, kvs := f.head(d)
 	f.metadata(d, kvs)
 	f.describe(d, tensors)
@@ -114,9 +63,9 @@ func (f *File) head(d *decoder) (tensors, kvs int) {
 	}
 	const leastTensor, leastKV = 8 + 4 + 4 + 8, 8 + 4 + 1
 	d.at = "tensor count"
-	tensors = d.count("tensors", leastTensor)
+	tensors = d.count("tensors", leastTensor, maxEntries)
 	d.at = "metadata count"
-	return tensors, d.count("metadata entries", leastKV)
+	return tensors, d.count("metadata entries", leastKV, maxEntries)
 }
 
 // metadata reads n entries.
@@ -124,7 +73,7 @@ func (f *File) metadata(d *decoder, n int) {
 	seen := make(map[string]bool, min(n, 1024))
 	for i := 0; i < n && d.err == nil; i++ {
 		d.at = "metadata key"
-		key := d.str()
+		key := d.str(maxKey)
 		if d.err != nil {
 			return
 		}
@@ -173,7 +122,7 @@ func (f *File) describe(d *decoder, n int) {
 	f.byName = make(map[string]int, min(n, 4096))
 	for i := 0; i < n && d.err == nil; i++ {
 		d.at = "tensor name"
-		name := d.str()
+		name := d.str(maxKey) // a little too long is refused by name, below
 		if d.err != nil {
 			return
 		}
@@ -250,60 +199,6 @@ func (f *File) place(headerEnd int64) error {
 		}
 	}
 	return nil
-}
-
-// Tensor returns the description of a tensor; ErrNotFound if there is none.
-func (f *File) Tensor(name string) (Tensor, error) {
-	i, ok := f.byName[name]
-	if !ok {
-		return Tensor{}, errors.WithHint(errors.Wrapf(ErrNotFound, "tensor %q", name),
-			"the file was made for another architecture; list its tensors with `tern inspect`")
-	}
-	return f.Tensors[i], nil
-}
-
-// Section returns a reader of a tensor's bytes; ErrNotFound if there is no
-// such tensor.
-func (f *File) Section(name string) (*io.SectionReader, error) {
-	t, err := f.Tensor(name)
-	if err != nil {
-		return nil, err
-	}
-	return io.NewSectionReader(f.r, t.Offset, t.Size), nil
-}
-
-// ReadRaw returns the bytes of a tensor of any type, on a 64-byte boundary;
-// ErrNotFound if there is none, ErrFormat if the file has shrunk.
-func (f *File) ReadRaw(name string) ([]byte, error) {
-	t, err := f.Tensor(name)
-	if err != nil {
-		return nil, err
-	}
-	data := tensor.AlignedBytes(int(t.Size))
-	if n, err := f.r.ReadAt(data, t.Offset); n < len(data) {
-		return nil, malformed("tensor %q: %d of %d bytes read at byte %d: %v", name, n, len(data), t.Offset, err)
-	}
-	return data, nil
-}
-
-// ReadTensor returns a tensor of type F32, F16, BF16, F64, I8 or I32, in its
-// own encoding. Errors are ErrNotFound, ErrFormat, and ErrType for the other
-// types, whose bytes ReadRaw and ReadCodes return.
-func (f *File) ReadTensor(name string) (*tensor.Tensor, error) {
-	t, err := f.Tensor(name)
-	if err != nil {
-		return nil, err
-	}
-	dt, ok := t.Type.DType()
-	if !ok {
-		return nil, errors.WithHint(errors.Wrapf(ErrType, "tensor %q is %v, not a plain type", name, t.Type),
-			"convert the file to one of F32, F16, BF16, Q2_0 first")
-	}
-	data, err := f.ReadRaw(name)
-	if err != nil {
-		return nil, err
-	}
-	return &tensor.Tensor{Type: tensor.Type{DType: dt, Shape: slices.Clone(t.Shape)}, Data: data}, nil
 }
 
 // checkText returns what is wrong with a key or name, or "".

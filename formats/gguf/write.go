@@ -103,23 +103,15 @@ func layout(meta []KV, tensors []TensorInfo) (head []byte, offsets []int64, alig
 	if wrong != "" {
 		return nil, nil, 0, unwritable("%s", wrong)
 	}
+	if max(len(tensors), len(meta)) > maxEntries {
+		return nil, nil, 0, unwritable("%d tensors and %d metadata keys, at most %d are allowed", len(tensors), len(meta), maxEntries)
+	}
 	head = binary.LittleEndian.AppendUint32(head, magic)
 	head = binary.LittleEndian.AppendUint32(head, version)
 	head = binary.LittleEndian.AppendUint64(head, uint64(len(tensors)))
 	head = binary.LittleEndian.AppendUint64(head, uint64(len(meta)))
-	seen := make(map[string]bool, len(meta))
-	for _, kv := range meta {
-		if err := checkText(kv.Key, maxKey); err != "" {
-			return nil, nil, 0, unwritable("metadata key %q %s", kv.Key, err)
-		}
-		if seen[kv.Key] {
-			return nil, nil, 0, unwritable("metadata key %q occurs twice", kv.Key)
-		}
-		seen[kv.Key] = true
-		head = appendString(head, kv.Key)
-		if head, err = appendTyped(head, kv.Value); err != nil {
-			return nil, nil, 0, errors.Wrapf(err, "metadata key %q", kv.Key)
-		}
+	if head, err = appendMetadata(head, meta); err != nil {
+		return nil, nil, 0, err
 	}
 	head, offsets, err = appendTensors(head, tensors, align)
 	if err != nil {
@@ -130,6 +122,25 @@ func layout(meta []KV, tensors []TensorInfo) (head []byte, offsets []int64, alig
 	}
 	head = append(head, make([]byte, pad(int64(len(head)), align)-int64(len(head)))...)
 	return head, offsets, align, nil
+}
+
+// appendMetadata appends keys and values.
+func appendMetadata(head []byte, meta []KV) (_ []byte, err error) {
+	seen := make(map[string]bool, len(meta))
+	for _, kv := range meta {
+		if err := checkText(kv.Key, maxKey); err != "" {
+			return nil, unwritable("metadata key %q %s", kv.Key, err)
+		}
+		if seen[kv.Key] {
+			return nil, unwritable("metadata key %q occurs twice", kv.Key)
+		}
+		seen[kv.Key] = true
+		head = appendString(head, kv.Key)
+		if head, err = appendTyped(head, kv.Value); err != nil {
+			return nil, errors.Wrapf(err, "metadata key %q", kv.Key)
+		}
+	}
+	return head, nil
 }
 
 // appendTensors appends the tensors' descriptions.
@@ -174,6 +185,14 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
+// appendText appends a string value.
+func appendText(b []byte, s string) ([]byte, error) {
+	if len(s) > maxText {
+		return nil, unwritable("a string of %d bytes, at most %d are allowed", len(s), maxText)
+	}
+	return appendString(b, s), nil
+}
+
 // appendTyped appends a metadata value with its type in front.
 func appendTyped(b []byte, v any) ([]byte, error) {
 	t, _, err := valueType(v)
@@ -183,7 +202,7 @@ func appendTyped(b []byte, v any) ([]byte, error) {
 	b = binary.LittleEndian.AppendUint32(b, uint32(t))
 	switch v := v.(type) {
 	case string:
-		return appendString(b, v), nil
+		return appendText(b, v)
 	case bool:
 		return append(b, boolByte(v)), nil
 	}
@@ -202,16 +221,21 @@ func appendArray(b []byte, v any, depth int) ([]byte, error) {
 	if err != nil {
 		return nil, errors.WithHint(err, hintWrite)
 	}
+	n := lengthOf(v, elem)
+	if n > maxElements {
+		return nil, unwritable("an array of %d elements, at most %d are allowed", n, maxElements)
+	}
 	b = binary.LittleEndian.AppendUint32(b, uint32(elem))
+	b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	switch v := v.(type) {
 	case []string:
-		b = binary.LittleEndian.AppendUint64(b, uint64(len(v)))
 		for _, s := range v {
-			b = appendString(b, s)
+			if b, err = appendText(b, s); err != nil {
+				return nil, err
+			}
 		}
 		return b, nil
 	case []any:
-		b = binary.LittleEndian.AppendUint64(b, uint64(len(v)))
 		for _, e := range v {
 			if b, err = appendArray(b, e, depth+1); err != nil {
 				return nil, err
@@ -219,8 +243,18 @@ func appendArray(b []byte, v any, depth int) ([]byte, error) {
 		}
 		return b, nil
 	}
-	b = binary.LittleEndian.AppendUint64(b, uint64(binary.Size(v)/valueTypes[elem].bytes))
 	return binary.Append(b, binary.LittleEndian, v) // a bool is one byte, 0 or 1
+}
+
+// lengthOf returns the length of an array value.
+func lengthOf(v any, elem ValueType) int {
+	switch v := v.(type) {
+	case []string:
+		return len(v)
+	case []any:
+		return len(v)
+	}
+	return binary.Size(v) / valueTypes[elem].bytes
 }
 
 func boolByte(v bool) byte {

@@ -187,6 +187,24 @@ func TestWriteRefusesWhatNoReaderTakes(t *testing.T) {
 	}
 }
 
+func TestBytesAreWrittenAsAnotherTypeOfTheirSize(t *testing.T) {
+	e := Of("a", bits(tensor.I8, []byte{0xff, 1}, 2))
+	e.As = u8
+	f := read(t, write(t, nil, []Entry{e}))
+	if x, err := f.Tensor("a"); err != nil || x.DType != u8 || x.Type.DType != tensor.Invalid {
+		t.Errorf("%+v, %v", x, err)
+	}
+	if b, err := f.ReadRaw("a"); err != nil || !bytes.Equal(b, []byte{0xff, 1}) {
+		t.Errorf("% x, %v", b, err)
+	}
+	for _, as := range []string{"F16", "U9"} {
+		e.As = as
+		if err := Write(io.Discard, nil, []Entry{e}); !errors.Is(err, ErrFormat) {
+			t.Errorf("as %s: %v", as, err)
+		}
+	}
+}
+
 // file puts a header before some data.
 func file(json string, data int) []byte {
 	b := append(binary.LittleEndian.AppendUint64(nil, uint64(len(json))), json...)

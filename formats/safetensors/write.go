@@ -29,11 +29,25 @@ type Entry struct {
 	Name string
 	Type tensor.Type
 	Data func(w io.Writer) error
+	// As names the dtype in the file where it is another than Type's with
+	// elements of the same size, such as "U8" for bytes that are an I8 here.
+	As string
+}
+
+// dtype is what the file calls the entry's encoding; "" if it has none.
+func (e Entry) dtype() string {
+	if e.As == "" {
+		return dtypeName(e.Type.DType)
+	}
+	if i, ok := dtypes[e.As]; !ok || e.Type.DType.Codes() || i.bits != 8*e.Type.DType.Bytes() {
+		return ""
+	}
+	return e.As
 }
 
 // Of describes a tensor in memory.
 func Of(name string, t *tensor.Tensor) Entry {
-	return Entry{name, t.Type, func(w io.Writer) error {
+	return Entry{Name: name, Type: t.Type, Data: func(w io.Writer) error {
 		_, err := w.Write(t.Data)
 		return err
 	}}
@@ -102,7 +116,7 @@ func header(metadata map[string]string, order []Entry) ([]byte, error) {
 			return nil, unwritable("tensor %q: the file's size overflows", t.Name)
 		}
 		body.WriteByte(',')
-		if err := member(&body, t.Name, description{dtypeName(t.Type.DType), storedShape(t.Type), [2]int64{offset, end}}); err != nil {
+		if err := member(&body, t.Name, description{t.dtype(), storedShape(t.Type), [2]int64{offset, end}}); err != nil {
 			return nil, err
 		}
 		offset = end
@@ -163,8 +177,8 @@ func checkEntry(t Entry) error {
 	if err := t.Type.Check(); err != nil {
 		return unwritable("tensor %q: %v", t.Name, err)
 	}
-	if dtypeName(t.Type.DType) == "" {
-		return unwritable("tensor %q: no dtype of the format holds %v", t.Name, t.Type)
+	if t.dtype() == "" {
+		return unwritable("tensor %q: no dtype %q of the format holds %v", t.Name, t.As, t.Type)
 	}
 	return nil
 }

@@ -7,6 +7,14 @@ files that this package wrote with ggml's own reader.
     python ggml.py make package/bins/linux-x64/libggml-base.so ggml.gguf
     python ggml.py check package/bins/linux-x64/libggml-base.so FILE.gguf
 
+Makes values.gguf (every type of value, and arrays of each) and the parts of
+split.gguf with gguf-py alone; reads a file, or all parts of one, as JSON lines
+of names, types, shapes, offsets and sizes:
+
+    python ggml.py values values.gguf
+    python ggml.py split split.gguf
+    python ggml.py list FILE.gguf ...
+
 What is written is numbers from a seeded generator; no code or data of others.
 """
 
@@ -67,6 +75,58 @@ def make(lib, path):
     w.close()
 
 
+def values(path):
+    import gguf
+
+    v = gguf.GGUFValueType
+    ints = {v.UINT8: (0, 255), v.INT8: (-128, 127), v.UINT16: (0, 65535), v.INT16: (-32768, 32767),
+            v.UINT32: (0, 2**32 - 1), v.INT32: (-(2**31), 2**31 - 1), v.UINT64: (0, 2**64 - 1), v.INT64: (-(2**63), 2**63 - 1)}
+    w = gguf.GGUFWriter(path, "tern-test")
+    for t, (low, high) in ints.items():
+        name = t.name.lower()
+        w.add_key_value(f"low.{name}", low, t)
+        w.add_key_value(f"high.{name}", high, t)
+        w.add_key_value(f"array.{name}", [low, 1, high], v.ARRAY, t)
+    w.add_key_value("float32", -1.5, v.FLOAT32)
+    w.add_key_value("float64", 1e300, v.FLOAT64)
+    w.add_key_value("true", True, v.BOOL)
+    w.add_key_value("false", False, v.BOOL)
+    w.add_key_value("string", "Ġ\n✓", v.STRING)
+    w.add_key_value("empty", "", v.STRING)
+    w.add_key_value("array.float32", [0.5, float("inf"), -0.0], v.ARRAY, v.FLOAT32)
+    w.add_key_value("array.float64", [0.1, float("-inf")], v.ARRAY, v.FLOAT64)
+    w.add_key_value("array.bool", [True, False, True], v.ARRAY, v.BOOL)
+    w.add_key_value("array.string", ["a", "", "três"], v.ARRAY, v.STRING)
+    w.add_key_value("array.array", [[1, 2], [3]], v.ARRAY, v.ARRAY)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def split(path):
+    import gguf
+
+    w = gguf.GGUFWriter(path, "tern-test", split_max_tensors=2)
+    w.add_string("general.name", "in three parts")
+    for i in range(5):
+        w.add_tensor(f"blk.{i}", np.arange(3 + i, dtype=np.float32) + 10 * i)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def list_tensors(paths):
+    import json
+
+    import gguf
+
+    for path in paths:
+        for t in gguf.GGUFReader(path).tensors:
+            print(json.dumps([t.name, int(t.tensor_type), [int(d) for d in reversed(t.shape)], int(t.data_offset), int(t.n_bytes)]))
+
+
 def check(lib, path):
     class Params(ctypes.Structure):
         _fields_ = [("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p)]
@@ -91,4 +151,10 @@ def check(lib, path):
 
 
 if __name__ == "__main__":
-    {"make": make, "check": check}[sys.argv[1]](ctypes.CDLL(sys.argv[2]), sys.argv[3])
+    what, args = sys.argv[1], sys.argv[2:]
+    if what == "list":
+        list_tensors(args)
+    elif what in ("values", "split"):
+        {"values": values, "split": split}[what](args[0])
+    else:
+        {"make": make, "check": check}[what](ctypes.CDLL(args[0]), args[1])
