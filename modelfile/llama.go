@@ -1,6 +1,8 @@
 package modelfile
 
 import (
+	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strings"
@@ -11,198 +13,299 @@ import (
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/layers"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/quant"
 	"github.com/ternlm/tern/residual"
 	"github.com/ternlm/tern/tokenizer"
 )
 
-// Llama is the general.architecture of files that llama.cpp runs as they are.
-const Llama = "llama"
+// Llama and BitNet are the general.architecture of files that llama.cpp runs as
+// they are: BitNet has a norm before the last matrix of each sub-layer.
+const (
+	Llama  = "llama"
+	BitNet = "bitnet"
+)
 
 // ErrArchitecture is returned for a model that the architecture asked for cannot
 // hold.
 var ErrArchitecture = errors.New("the architecture cannot hold the model")
 
 // LlamaTypes are the tensor types that WriteLlama takes for the linears.
-var LlamaTypes = []ggml.Type{ggml.Q2_0, ggml.TQ2_0, ggml.F16, ggml.F32}
+var LlamaTypes = []ggml.Type{ggml.Q2_0, ggml.TQ2_0, ggml.TQ1_0, ggml.Q8_0, ggml.F16, ggml.BF16, ggml.F32}
 
-// WriteLlama writes the weights to path as a file of architecture llama, whole
-// or not at all, with the linears in type t (one of LlamaTypes) and the
-// vocabulary. The residual must be standard or scaled, whose gains go into
-// attn_output and ffn_down; folded is the largest relative change that the
-// rounding of this makes to a weight, 0 where nothing is folded. F32 holds every
-// weight, F16 rounds to the nearest, which leaves ternary weights with f16 scales
-// as they are; Q2_0 and TQ2_0 round nothing but a folded gain: weights that they
-// cannot hold are ggml.ErrLossy. Other models are ErrArchitecture, weights beyond
-// the range of t ErrModel.
+// LlamaOptions say how WriteLlama writes.
+type LlamaOptions struct {
+	Arch  string    // Llama, which "" stands for, or BitNet
+	Type  ggml.Type // of the linears, one of LlamaTypes
+	Lossy bool      // round weights that a ternary type cannot hold to the nearest that it can
+}
+
+// Loss says what the writing of a file changed.
+type Loss struct {
+	// Folded is the largest relative change that the rounding of the residual's
+	// gains into weights makes to a weight; 0 where nothing is folded.
+	Folded float64 `json:"folded"`
+	// Error is the largest relative error of a tensor, the norm of what rounding
+	// changes by the norm of the weights; Tensor has it.
+	Error  float64 `json:"error"`
+	Tensor string  `json:"tensor,omitempty"`
+}
+
+// WriteLlama writes the weights to path as a file that llama.cpp runs, whole or
+// not at all, with the linears in type o.Type and the vocabulary. The residual
+// must be standard or scaled, whose gains go into attn_output and ffn_down. F32
+// holds every weight; F16, BF16 and Q8_0 round to the nearest, which leaves ternary
+// weights with f16 scales as they are in F16; Q2_0, TQ2_0 and TQ1_0 round nothing
+// but a folded gain: weights that they cannot hold are ggml.ErrLossy unless o.Lossy
+// is set. Other models are ErrArchitecture, weights beyond the range of a type
+// ggml.ErrLossy.
 //
 // llama.cpp multiplies by activations of its own rounding (per block, not per
 // token), so its logits are near tern's, not equal to them.
-func (w *Weights) WriteLlama(path string, t ggml.Type) (folded float64, err error) {
-	if err := w.checkLlama(); err != nil {
-		return 0, err
+func (w *Weights) WriteLlama(path string, o LlamaOptions) (Loss, error) {
+	if o.Arch == "" {
+		o.Arch = Llama
 	}
-	l := llamaWriter{w: w, typ: t}
-	nodes, err := states(w.Model)
+	if err := w.CheckLlama(o.Arch); err != nil {
+		return Loss{}, err
+	}
+	l := llamaWriter{w: w, LlamaOptions: o, arch: o.Arch, halves: foreign[o.Arch].halves}
+	if o.Arch == BitNet && w.Model.Activation == string(layers.ReLU2) {
+		l.arch = bitnetB158
+	}
+	if err := errors.CombineErrors(l.collect(), l.ropeFactors()); err != nil {
+		return Loss{}, err
+	}
+	c := w.llamaConfig(o.Type)
+	meta, err := w.llamaMetadata(c, l.arch, o.Type)
 	if err != nil {
-		return 0, err
+		return Loss{}, err
 	}
-	for _, n := range nodes {
-		if err := l.state(n); err != nil {
-			return 0, err
+	if w.own == nil {
+		sum, err := sumOf(c, l.out)
+		if err != nil {
+			return Loss{}, err
 		}
+		meta = append(meta, gguf.KV{Key: keyFileType, Value: fileTypes[o.Type]}, gguf.KV{Key: keySum, Value: sum})
 	}
-	c := w.llamaConfig(t)
-	meta, err := w.llamaMetadata(c, t)
-	if err != nil {
-		return 0, err
-	}
-	sum, err := sumOf(c, l.out)
-	if err != nil {
-		return 0, err
-	}
-	meta = append(meta, gguf.KV{Key: keySum, Value: sum})
-	return l.folded, errors.Wrapf(gguf.WriteFile(path, meta, l.out), "write %s", path)
+	err = gguf.WriteFile(path, meta, l.out)
+	return l.loss, errors.Wrapf(err, "write %s", path)
 }
 
-// checkLlama reports why the architecture cannot hold the model.
-func (w *Weights) checkLlama() error {
+// CheckLlama reports why an architecture, Llama or BitNet, cannot hold the model.
+func (w *Weights) CheckLlama(arch string) error {
+	c := w.Model.Config
 	bad := func(format string, args ...any) error {
 		return errors.WithHint(errors.Wrapf(ErrArchitecture, format, args...),
-			"export it with --arch tern, or train with --residual standard and --sub-norm=false")
+			"export it with --arch tern, or train with --residual standard and, for llama, --sub-norm=false")
 	}
 	switch w.Model.Residual().(type) {
 	case residual.Standard, residual.Scaled:
 	default:
-		return bad("llama has no residual %s", w.Model.Config.Residual)
+		return bad("%s has no residual %s", arch, c.Residual)
 	}
-	if w.Model.SubNorm {
+	silu := c.Activation == "" || c.Activation == string(layers.SiLU)
+	switch {
+	case arch == Llama && c.SubNorm:
 		return bad("llama has no norms before the last matrix of a sub-layer")
+	case arch == Llama && !silu:
+		return bad("llama has no activation %s", c.Activation)
+	case arch == BitNet && !c.SubNorm:
+		return bad("bitnet has norms before the last matrix of a sub-layer, the model has none")
+	case arch == BitNet && !c.Tied:
+		return bad("bitnet has the embedding for its head, the model another")
 	}
 	return nil
 }
 
+// DefaultArch is the architecture that a model is written as where none is asked
+// for: Llama where it fits, BitNet for models of other programs, Architecture.
+func (w *Weights) DefaultArch() string {
+	switch {
+	case w.CheckLlama(Llama) == nil:
+		return Llama
+	case w.own != nil && w.CheckLlama(BitNet) == nil:
+		return BitNet
+	}
+	return Architecture
+}
+
+// DefaultType is the type that linears are written as where none is asked for: Q2_0
+// if all are ternary, else F16.
+func (w *Weights) DefaultType() ggml.Type {
+	nodes, err := states(w.Model)
+	if err != nil {
+		return ggml.F16
+	}
+	for _, n := range nodes {
+		base, kind := cutKind(n.Name())
+		if !isLinear(base) || kind != "codes" && kind != "weight" {
+			continue
+		}
+		f := w.Model.Quantizer().Format()
+		if s, ok := w.Model.Stored(base); ok {
+			f = s.Format
+		}
+		if !f.Quantized() || f.Bits != 2 || !slices.Equal(f.Levels, ternaryLevels) || kind != "codes" {
+			return ggml.F16
+		}
+	}
+	return ggml.Q2_0
+}
+
 // llamaWriter collects the tensors of a file.
 type llamaWriter struct {
+	LlamaOptions
+	arch   string
+	halves bool // rotary pairs are element i and i + D/2 of a head
 	w      *Weights
-	typ    ggml.Type
 	out    []gguf.TensorInfo
-	folded float64
+	loss   Loss
+}
+
+// collect describes the tensors. Their contents are made when they are written.
+func (l *llamaWriter) collect() error {
+	nodes, err := states(l.w.Model)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := l.state(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ropeFactors describes the divisors of rotary frequencies, if there are any.
+func (l *llamaWriter) ropeFactors() error {
+	f := l.w.Model.RoPEFactors
+	if f == nil {
+		return nil
+	}
+	t := tensor.New(tensor.T(tensor.F32, len(f)))
+	for i, v := range f {
+		t.F32()[i] = float32(v)
+	}
+	info, err := gguf.FromTensor(ropeFreqs, t)
+	l.out = append(l.out, info)
+	return err
 }
 
 func (l *llamaWriter) state(n *graph.Node) error {
-	name := n.Name()
-	at := strings.LastIndexByte(name, '.')
-	base, t := name[:at], l.w.Tensors[name]
-	switch kind := name[at+1:]; {
-	case strings.HasSuffix(base, ".scaled"): // folded
-		return nil
-	case kind == "scales" && l.w.Tensors[base+".codes"] != nil: // written with its codes
-		return nil
-	case kind == "codes":
-		return l.codes(base, t, l.w.Tensors[base+".scales"])
-	case t.DType == tensor.F32 && len(t.Shape) == 2:
-		return l.floats(fileName(name), l.fold(base, t))
+	base, kind := cutKind(n.Name())
+	if strings.HasSuffix(base, ".scaled") || kind == "scales" || kind == "mins" {
+		return nil // folded, or written with the codes
 	}
-	info, err := gguf.FromTensor(fileName(name), t)
+	if kind == "codes" || isLinear(base) || base == "lm_head" && n.Out[0].DType == tensor.F32 {
+		l.out = append(l.out, l.linear(n, base))
+		return nil
+	}
+	t, err := l.w.Tensor(n.Name())
+	if err != nil {
+		return err
+	}
+	info, err := gguf.FromTensor(fileName(n.Name()), t)
 	l.out = append(l.out, info)
 	return err
 }
 
-// codes writes a quantized weight.
-func (l *llamaWriter) codes(base string, codes, scales *tensor.Tensor) error {
+// linear describes the weight of a linear layer in the type asked for.
+func (l *llamaWriter) linear(n *graph.Node, base string) gguf.TensorInfo {
 	name := fileName(base + ".weight")
-	scales = l.fold(base, scales)
-	f := l.w.Model.Quantizer().Format()
-	if ggml.EncodesTwoBit(l.typ) {
-		if !slices.Equal(f.Levels, ternaryLevels) {
-			return l.notTernary(name)
+	return gguf.TensorInfo{Name: name, Type: l.Type, Shape: n.Out[0].Shape, Data: func(out io.Writer) error {
+		x, err := l.w.matrix(n)
+		if err != nil {
+			return err
 		}
-		info, err := gguf.FromCodes(name, l.typ, codes, scales)
-		l.out = append(l.out, info)
-		return errors.Wrapf(err, "as %v", l.typ)
-	}
-	m, k := codes.Shape[0], codes.Shape[1]
-	x := tensor.New(tensor.T(tensor.F32, m, k))
-	dequantize(x.F32(), codes, scales, f.Levels)
-	return l.floats(name, x)
+		x = l.fold(base, x)
+		if l.halves && (strings.HasSuffix(base, ".wq") || strings.HasSuffix(base, ".wk")) {
+			x = x.reorder(func(t *tensor.Tensor) *tensor.Tensor { return halveRows(t, l.w.Model.HeadDim()) })
+		}
+		return errors.Wrapf(l.write(out, name, x), "tensor %q as %v", name, l.Type)
+	}}
 }
 
-// ternaryLevels are what the codes of the two-bit types stand for.
-var ternaryLevels = []int8{-1, 0, 1}
-
-func (l *llamaWriter) notTernary(name string) error {
-	return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "tensor %q of quantizer %s is not ternary, %v holds no other", name, l.w.Model.Quant, l.typ),
-		"choose --type f16 or f32")
-}
-
-// floats writes a weight f32 [M,K] in the type asked for.
-func (l *llamaWriter) floats(name string, x *tensor.Tensor) error {
-	switch l.typ {
-	case ggml.F32:
-	case ggml.F16:
-		x = toF16(x)
-	default:
-		return l.notTernary(name)
+// write writes the bytes of a weight.
+func (l *llamaWriter) write(out io.Writer, name string, x matrix) error {
+	if ggml.EncodesTwoBit(l.Type) {
+		err := l.notTernary(x)
+		if err == nil {
+			var codes func(io.Writer) error
+			if codes, err = ggml.Writer(l.Type, x.Codes.Codes, x.Scales); err == nil {
+				return codes(out)
+			}
+		}
+		if !l.Lossy || !errors.Is(err, ggml.ErrLossy) {
+			return err
+		}
 	}
-	if err := checkFinite(name, x); err != nil {
-		return errors.WithHintf(errors.Wrapf(err, "as %v", l.typ), "a weight is beyond the range of %v: choose --type f32", l.typ)
+	f := x.f32().F32()
+	size, err := l.Type.Bytes(x.shape())
+	if err != nil {
+		return err
 	}
-	info, err := gguf.FromTensor(name, x)
-	l.out = append(l.out, info)
+	data := make([]byte, size)
+	if err := l.Type.Quantize(data, f); err != nil {
+		return err
+	}
+	if err := l.measure(name, data, f); err != nil {
+		return err
+	}
+	_, err = out.Write(data)
 	return err
+}
+
+// measure keeps the largest relative error.
+func (l *llamaWriter) measure(name string, data []byte, want []float32) error {
+	got := make([]float32, len(want))
+	if err := l.Type.Dequantize(got, data); err != nil {
+		return err
+	}
+	var off, norm float64
+	for i, v := range want {
+		d := float64(got[i]) - float64(v)
+		off, norm = off+d*d, norm+float64(v)*float64(v)
+	}
+	if e := math.Sqrt(off / max(norm, math.SmallestNonzeroFloat64)); off > 0 && e > l.loss.Error {
+		l.loss.Error, l.loss.Tensor = e, name
+	}
+	return nil
+}
+
+// notTernary refuses weights that a ternary type does not hold.
+func (l *llamaWriter) notTernary(x matrix) error {
+	if x.ternary() {
+		return nil
+	}
+	return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "its weights are not ternary (quantizer %s)", l.w.Model.Quant),
+		"choose --type f16 or f32, or --allow-lossy, which rounds them to ternary ones")
 }
 
 // fold multiplies scales, or a weight, by the gain of the sub-layer that the
 // weight ends. Scales stay f16 values.
-func (l *llamaWriter) fold(base string, t *tensor.Tensor) *tensor.Tensor {
+func (l *llamaWriter) fold(base string, x matrix) matrix {
 	sub, last := strings.CutSuffix(base, ".wo")
 	if !last {
 		sub, last = strings.CutSuffix(base, ".down")
 	}
 	gain := l.w.Tensors[sub+".scaled.gain"]
 	if !last || gain == nil {
-		return t
+		return x
 	}
 	g := gain.F32()[0]
-	out := tensor.New(t.Type)
-	for i, v := range t.F32() {
+	return x.mapScales(func(v float32) float32 {
 		want := float64(v) * float64(g)
-		got := tensor.F16ToF32(tensor.F32ToF16(float32(want)))
-		if l.typ == ggml.F32 {
-			got = float32(want)
+		got := float32(want)
+		if l.Type != ggml.F32 {
+			got = tensor.F16ToF32(tensor.F32ToF16(got))
 		}
-		out.F32()[i] = got
 		if want != 0 {
-			l.folded = max(l.folded, math.Abs(float64(got)/want-1))
+			l.loss.Folded = max(l.loss.Folded, math.Abs(float64(got)/want-1))
 		}
-	}
-	return out
-}
-
-// dequantize sets x [M,K] to level times scale.
-func dequantize(x []float32, codes, scales *tensor.Tensor, levels []int8) {
-	m, k := codes.Shape[0], codes.Shape[1]
-	s, cols := scales.F32(), scales.Shape[1]
-	bits := 8 / codes.DType.Block()
-	rowBytes := len(codes.Data) / m
-	for r := range m {
-		row := codes.Data[r*rowBytes:]
-		for c := range k {
-			var level int8
-			if bits == 8 {
-				level = int8(row[c])
-			} else if code := int(row[c*bits/8]>>(c*bits%8)) & (1<<bits - 1); code < len(levels) {
-				level = levels[code]
-			}
-			at := c * cols / k
-			if scales.Shape[0] == m {
-				at += r * cols
-			}
-			x[r*k+c] = float32(level) * s[at]
-		}
-	}
+		return got
+	})
 }
 
 // llamaConfig is the model that the file holds: the gains of the residual are in
@@ -216,10 +319,45 @@ func (w *Weights) llamaConfig(t ggml.Type) model.Config {
 	return c
 }
 
-// llamaMetadata are the keys that llama.cpp reads, and those by which tern
-// computes the same from the file as before.
-func (w *Weights) llamaMetadata(c model.Config, t ggml.Type) ([]gguf.KV, error) {
-	tok, err := tokenizer.Open(c.Tokenizer)
+// llamaMetadata are the keys that llama.cpp reads, and for a model of tern those
+// by which tern computes the same from the file as before.
+func (w *Weights) llamaMetadata(c model.Config, arch string, t ggml.Type) ([]gguf.KV, error) {
+	kv := []gguf.KV{
+		{Key: "general.architecture", Value: arch},
+		{Key: "general.name", Value: w.Info.Name},
+		{Key: "general.quantization_version", Value: uint32(2)},
+		{Key: "general.file_type", Value: fileTypes[t]},
+	}
+	kv = append(kv, w.Info.keys()...)
+	kv = append(kv, sizeKeys(arch, c)...)
+	if c.RoPEGain != 0 {
+		kv = append(kv, gguf.KV{Key: arch + ".rope.scaling.attn_factor", Value: float32(c.RoPEGain)})
+	}
+	words, err := w.vocabularyKeys()
+	if err != nil {
+		return nil, err
+	}
+	kv = append(kv, words...)
+	if w.own == nil {
+		kv = append(kv, ownKeys(c)...)
+	}
+	return kv, nil
+}
+
+// keyFileType repeats general.file_type, which a program that writes the tensors
+// in other types changes.
+const keyFileType = "tern.file_type"
+
+// fileTypes are llama.cpp's numbers for what most tensors of a file are (enum
+// llama_ftype).
+var fileTypes = map[ggml.Type]uint32{
+	ggml.F32: 0, ggml.F16: 1, ggml.Q8_0: 7, ggml.BF16: 32, ggml.TQ1_0: 36, ggml.TQ2_0: 37, ggml.Q2_0: 41,
+}
+
+// vocabularyKeys are the vocabulary as ggml's gguf.md describes it; none for a
+// model without one.
+func (w *Weights) vocabularyKeys() ([]gguf.KV, error) {
+	tok, err := w.Tokenizer()
 	if err != nil {
 		return nil, err
 	}
@@ -227,32 +365,69 @@ func (w *Weights) llamaMetadata(c model.Config, t ggml.Type) ([]gguf.KV, error) 
 	if err != nil {
 		return nil, err
 	}
+	return keysOf(padded(v, w.Model.Vocab)), nil
+}
+
+// padded returns v with as many tokens as the embedding has rows: readers of
+// files want the two to be equal.
+func padded(v *tokenizer.Vocabulary, rows int) *tokenizer.Vocabulary {
+	p := *v
+	p.Tokens, p.Types, p.Scores = slices.Clone(v.Tokens), slices.Clone(v.Types), slices.Clone(v.Scores)
+	for id := len(p.Tokens); id < rows; id++ {
+		p.Tokens = append(p.Tokens, fmt.Sprintf("[PAD%d]", id))
+		if p.Types != nil {
+			p.Types = append(p.Types, tokenizer.TokenUnused)
+		}
+		if p.Scores != nil {
+			p.Scores = append(p.Scores, 0)
+		}
+	}
+	return &p
+}
+
+func keysOf(v *tokenizer.Vocabulary) []gguf.KV {
 	kv := []gguf.KV{
-		{Key: "general.architecture", Value: Llama},
-		{Key: "general.name", Value: w.Info.Name},
-		{Key: "general.quantization_version", Value: uint32(2)},
-		{Key: "general.file_type", Value: fileTypes[t]},
+		{Key: ggmlTokenizer + "model", Value: v.Model},
+		{Key: ggmlTokenizer + "pre", Value: v.Pre},
+		{Key: ggmlTokenizer + "tokens", Value: v.Tokens},
 	}
-	kv = append(kv, w.Info.keys()...)
-	kv = append(kv, sizeKeys(Llama, c)...)
-	kv = append(kv, vocabularyKeys(v)...)
-	return append(kv, ownKeys(c)...), nil
+	if v.Types != nil {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "token_type", Value: v.Types})
+	}
+	if v.Scores != nil {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "scores", Value: v.Scores})
+	}
+	if v.Merges != nil {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "merges", Value: v.Merges})
+	}
+	for _, s := range []struct {
+		name string
+		id   int32
+	}{{"bos", v.BOS}, {"eos", v.EOS}, {"unknown", v.UNK}, {"padding", v.PAD}} {
+		if s.id >= 0 {
+			kv = append(kv, gguf.KV{Key: ggmlTokenizer + s.name + "_token_id", Value: uint32(s.id)})
+		}
+	}
+	kv = append(kv, gguf.KV{Key: ggmlTokenizer + "add_bos_token", Value: v.AddBOS})
+	if v.AddEOS {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "add_eos_token", Value: true})
+	}
+	if v.Model != "gpt2" {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "add_space_prefix", Value: v.AddSpacePrefix})
+	}
+	return kv
 }
 
-// fileTypes are llama.cpp's numbers for what most tensors of a file are (enum
-// llama_ftype).
-var fileTypes = map[ggml.Type]uint32{ggml.F32: 0, ggml.F16: 1, ggml.TQ2_0: 37, ggml.Q2_0: 41}
-
-// vocabularyKeys are a vocabulary as ggml's gguf.md describes it.
-func vocabularyKeys(v *tokenizer.Vocabulary) []gguf.KV {
-	return []gguf.KV{
-		{Key: "tokenizer.ggml.model", Value: v.Model},
-		{Key: "tokenizer.ggml.pre", Value: v.Pre},
-		{Key: "tokenizer.ggml.tokens", Value: v.Tokens},
-		{Key: "tokenizer.ggml.token_type", Value: v.Types},
-		{Key: "tokenizer.ggml.merges", Value: v.Merges},
-		{Key: "tokenizer.ggml.bos_token_id", Value: uint32(v.BOS)},
-		{Key: "tokenizer.ggml.eos_token_id", Value: uint32(v.EOS)},
-		{Key: "tokenizer.ggml.add_bos_token", Value: v.AddBOS},
-	}
+// halveRows is the inverse of pairRows.
+func halveRows(t *tensor.Tensor, d int) *tensor.Tensor {
+	return permuteRows(t, func(r int) int {
+		if i := r % d; i < d/2 {
+			return r/d*d + 2*i
+		} else {
+			return r/d*d + 2*(i-d/2) + 1
+		}
+	})
 }
+
+// Arches are the architectures that tern export writes.
+var Arches = slices.Sorted(slices.Values([]string{Architecture, Llama, BitNet}))

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	_ "github.com/ternlm/tern/backends/all"
@@ -126,7 +127,7 @@ func checkFile(t *testing.T, be framework.Backend, c model.Config) {
 		t.Fatal(err)
 	}
 	r := must(modelfile.ReadGGUF(path))
-	if r.Model.Config != tr.Model.Config {
+	if !reflect.DeepEqual(r.Model.Config, tr.Model.Config) {
 		t.Errorf("configuration %+v, want %+v", r.Model.Config, tr.Model.Config)
 	}
 	s := must(be.NewStore())

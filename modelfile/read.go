@@ -1,6 +1,8 @@
 package modelfile
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,32 +19,46 @@ import (
 const maxCount = 1 << 30
 
 // ReadGGUF reads the model in the file at path. Everything that the file
-// claims is checked against its size before memory is taken for it.
+// claims is checked against its size before memory is taken for it. The weights of
+// a model that another program wrote are read when they are needed: the caller
+// closes them.
 func ReadGGUF(path string) (*Weights, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	w, err := FromGGUF(f)
 	if err != nil {
-		return nil, errors.Wrapf(err, "%s", path)
+		return nil, errors.CombineErrors(errors.Wrapf(err, "%s", path), f.Close())
 	}
+	if w.lazy == nil {
+		return w, f.Close()
+	}
+	w.close = f.Close
 	return w, nil
 }
 
 // FromGGUF reads the model in f.
 func FromGGUF(f *gguf.File) (*Weights, error) {
-	c, err := readConfig(f.Metadata)
+	arch, err := f.Metadata.String("general.architecture")
+	if err != nil {
+		return nil, err
+	}
+	_, known := foreign[arch]
+	switch own := writtenByTern(f.Metadata); {
+	case known && !own:
+		return fromForeignGGUF(f, arch)
+	case arch != Architecture && !own:
+		return nil, errors.WithHint(errors.Wrapf(ErrModel, "architecture %q", arch),
+			"tern runs models of architecture "+strings.Join(append(slices.Sorted(maps.Keys(foreign)), Architecture), ", "))
+	}
+	c, err := readConfig(f.Metadata, arch)
 	if err != nil {
 		return nil, err
 	}
 	m, err := model.New(c)
 	if err != nil {
-		// The caller did not choose these values: neither the kind of the error
-		// nor its hint is for one who did.
-		return nil, errors.WithHint(errors.Wrapf(ErrModel, "its metadata: %v", err),
-			"the file is damaged, or made for another program: copy or export it again")
+		return nil, ofMetadata(err)
 	}
 	// The sum takes as long as the rest, so both are done at once; where it is
 	// wrong, that is what there is to say.
@@ -72,6 +88,16 @@ func (w *Weights) read(f *gguf.File) error {
 		}
 	}
 	return nil
+}
+
+// writtenByTern reports whether tern wrote the file, and nobody has rewritten
+// its tensors in other types since: other programs keep keys that they do not
+// know, but say of what type they made most tensors.
+func writtenByTern(m gguf.Metadata) bool {
+	_, own := m.Get("tern.quantizer")
+	was, known := m.Get(keyFileType)
+	is, _ := m.Get("general.file_type")
+	return own && (!known || is == was)
 }
 
 func readInfo(m gguf.Metadata) (i Info) {
@@ -110,6 +136,25 @@ func (m *metadata) float(key string) float64 {
 	return f
 }
 
+// float64 and float64s read what is stored in double precision.
+func (m *metadata) float64(key string) float64 {
+	v, _ := m.m.Get(key)
+	f, ok := v.(float64)
+	if !ok && m.err == nil {
+		m.err = errors.Wrapf(ErrModel, "metadata key %q is a %T, not an f64", key, v)
+	}
+	return f
+}
+
+func (m *metadata) float64s(key string) []float64 {
+	v, _ := m.m.Get(key)
+	f, ok := v.([]float64)
+	if !ok && m.err == nil {
+		m.err = errors.Wrapf(ErrModel, "metadata key %q is a %T, not an array of f64", key, v)
+	}
+	return f
+}
+
 func (m *metadata) string(key string) string {
 	s, err := m.m.String(key)
 	m.err = errors.CombineErrors(m.err, err)
@@ -122,16 +167,8 @@ func (m *metadata) bool(key string) bool {
 	return b
 }
 
-func readConfig(meta gguf.Metadata) (model.Config, error) {
-	arch, err := meta.String("general.architecture")
-	if err != nil {
-		return model.Config{}, err
-	}
-	_, own := meta.Get("tern.quantizer")
-	if arch != Architecture && (arch != Llama || !own) {
-		return model.Config{}, errors.WithHint(errors.Wrapf(ErrModel, "architecture %q of another program", arch),
-			"tern runs the files that tern export writes, of architecture "+Architecture+" or "+Llama)
-	}
+// readConfig reads the configuration by the keys that tern writes.
+func readConfig(meta gguf.Metadata, arch string) (model.Config, error) {
 	m := metadata{m: meta}
 	c := model.Config{
 		Context: m.int(arch + ".context_length"), Dim: m.int(arch + ".embedding_length"), Layers: m.int(arch + ".block_count"),
@@ -139,6 +176,8 @@ func readConfig(meta gguf.Metadata) (model.Config, error) {
 		NormEps: m.float(arch + ".attention.layer_norm_rms_epsilon"), RoPETheta: m.float(arch + ".rope.freq_base"),
 		Vocab: m.int(arch + ".vocab_size"), Tokenizer: m.string("tern.tokenizer"), Quant: m.string("tern.quantizer"),
 		Residual: m.string("tern.residual"), Head: m.string("tern.head"), Tied: m.bool("tern.tied"), SubNorm: m.bool("tern.sub_norm"),
+		HeadWidth: m.intOr(arch+".attention.key_length", 0), Activation: m.stringOr("tern.activation", ""),
+		RoPEFactors: or(&m, "tern.rope_factors", nil, m.float64s), RoPEGain: or(&m, "tern.rope_gain", 0, m.float64),
 	}
 	return c, m.err
 }
@@ -184,11 +223,7 @@ func (r *reader) floats(info gguf.Tensor, d tensor.DType) (*tensor.Tensor, error
 	if err != nil || t.DType != tensor.F16 || d != tensor.F32 {
 		return t, err
 	}
-	wide := tensor.New(tensor.Type{DType: tensor.F32, Shape: t.Shape})
-	for i, h := range t.U16() {
-		wide.F32()[i] = tensor.F16ToF32(h)
-	}
-	return wide, nil
+	return toF32(t), nil
 }
 
 // sameElements compares shapes up to dimensions of 1.

@@ -12,6 +12,7 @@ import (
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/tokenizer"
 )
 
 // ErrModel is returned for a file that holds no model that tern can run.
@@ -24,8 +25,24 @@ var Pass = model.Pass{Packed: true, F16: true}
 // Pass, by name.
 type Weights struct {
 	Model   *model.Model
-	Tensors map[string]*tensor.Tensor
+	Tensors map[string]*tensor.Tensor // see Tensor
 	Info    Info
+	lazy    map[string]lazy // the states that Tensors does not have
+	close   func() error
+	// own is the tokenizer of a file of another program; nil where the
+	// configuration names one.
+	own *tokenizer.Tokenizer
+}
+
+// Tokenizer returns the model's tokenizer.
+func (w *Weights) Tokenizer() (*tokenizer.Tokenizer, error) {
+	if w.own != nil {
+		return w.own, nil
+	}
+	if w.Model.Config.Tokenizer == "" {
+		return nil, errors.WithHint(errors.Wrap(ErrModel, "the model has no tokenizer"), "name token ids instead of text, or convert it again with its tokenizer's files beside it")
+	}
+	return tokenizer.Open(w.Model.Config.Tokenizer)
 }
 
 // Info describes a model to people.
@@ -83,7 +100,8 @@ func toF16(t *tensor.Tensor) *tensor.Tensor {
 }
 
 // Put puts the weights into a store, which may go on using their memory: they
-// are not changed afterwards.
+// are not changed afterwards. Those of a file that is still open may be read from
+// it only when a run needs them.
 func (w *Weights) Put(ctx context.Context, s framework.Store) error {
 	put := s.Put
 	if b, ok := s.(framework.Borrower); ok {
@@ -94,7 +112,7 @@ func (w *Weights) Put(ctx context.Context, s framework.Store) error {
 			return errors.Wrapf(err, "load %s", name)
 		}
 	}
-	return nil
+	return w.putLazy(ctx, s)
 }
 
 // checkFinite refuses f32 and f16 weights that are no numbers.

@@ -20,6 +20,9 @@ const Architecture = "tern"
 // quantized weights become the tensors NAME.codes (i8, a row's bytes) and
 // NAME.scales. Nothing is lost.
 func (w *Weights) WriteGGUF(path string) error {
+	if w.own != nil {
+		return errors.WithHint(errors.Wrap(ErrArchitecture, "tern is the architecture of models that tern trained"), "choose --arch llama or bitnet")
+	}
 	tensors, err := w.fileTensors()
 	if err != nil {
 		return err
@@ -109,7 +112,7 @@ func (w *Weights) metadata() []gguf.KV {
 
 // sizeKeys are the sizes of c under the name of an architecture.
 func sizeKeys(arch string, c model.Config) []gguf.KV {
-	return []gguf.KV{
+	kv := []gguf.KV{
 		{Key: arch + ".context_length", Value: uint32(c.Context)},
 		{Key: arch + ".embedding_length", Value: uint32(c.Dim)},
 		{Key: arch + ".block_count", Value: uint32(c.Layers)},
@@ -121,11 +124,16 @@ func sizeKeys(arch string, c model.Config) []gguf.KV {
 		{Key: arch + ".rope.freq_base", Value: float32(c.RoPETheta)},
 		{Key: arch + ".vocab_size", Value: uint32(c.Vocab)},
 	}
+	if c.HeadWidth != 0 {
+		kv = append(kv, gguf.KV{Key: arch + ".attention.key_length", Value: uint32(c.HeadWidth)},
+			gguf.KV{Key: arch + ".attention.value_length", Value: uint32(c.HeadWidth)})
+	}
+	return kv
 }
 
 // ownKeys are what tern has to know besides the sizes.
 func ownKeys(c model.Config) []gguf.KV {
-	return []gguf.KV{
+	kv := []gguf.KV{
 		{Key: "tern.tokenizer", Value: c.Tokenizer},
 		{Key: "tern.quantizer", Value: c.Quant},
 		{Key: "tern.residual", Value: c.Residual},
@@ -133,6 +141,16 @@ func ownKeys(c model.Config) []gguf.KV {
 		{Key: "tern.tied", Value: c.Tied},
 		{Key: "tern.sub_norm", Value: c.SubNorm},
 	}
+	if c.Activation != "" {
+		kv = append(kv, gguf.KV{Key: "tern.activation", Value: c.Activation})
+	}
+	if c.RoPEFactors != nil {
+		kv = append(kv, gguf.KV{Key: "tern.rope_factors", Value: c.RoPEFactors})
+	}
+	if c.RoPEGain != 0 {
+		kv = append(kv, gguf.KV{Key: "tern.rope_gain", Value: c.RoPEGain})
+	}
+	return kv
 }
 
 // keys are those of i that are not empty.

@@ -187,7 +187,7 @@ func self() string {
 
 func newRootCmd(a *app) *cobra.Command {
 	root := newGroup("tern", "Train, export and run ternary language models",
-		newTrainCmd(a), newEvalCmd(a), newExportCmd(a), newGenerateCmd(a), newInspectCmd(a),
+		newTrainCmd(a), newEvalCmd(a), newExportCmd(a), newConvertCmd(a), newGenerateCmd(a), newInspectCmd(a),
 		newDataCmd(a), newBackendCmd(a), newBenchCmd(a), newConfigCmd(a), newVersionCmd(a),
 	)
 	root.Long = "tern trains language models whose weights are -1, 0 and 1, exports them, and runs them.\n\n" +

@@ -49,7 +49,7 @@ func newEvalCmd(a *app) *cobra.Command {
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&c.model, "model", "", "GGUF file, checkpoint or run; without it the model that ships with tern")
-	fs.StringVar(&c.data, "data", "", "token file; without it the embedded validation stories")
+	fs.StringVar(&c.data, "data", "", "token file, or for a model with a tokenizer of its own a text; without it the embedded validation stories")
 	fs.IntVar(&c.windows, "windows", 512, "windows to read; 0 is all")
 	fs.IntVar(&c.window, "window", 0, "tokens in a window; 0 is 256, or the model's context where that is shorter")
 	fs.IntVar(&c.batch, "batch", 8, "windows at a time; does not change the result")
@@ -68,6 +68,7 @@ func (c evalCmd) run(ctx context.Context, a *app) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.CombineErrors(err, w.Close()) }()
 	if c.window == 0 {
 		c.window = min(256, w.Model.Context)
 	}
@@ -89,7 +90,7 @@ func (c evalCmd) run(ctx context.Context, a *app) (err error) {
 
 // score evaluates w.
 func (c evalCmd) score(ctx context.Context, be framework.Backend, w *modelfile.Weights) (r evaluation, err error) {
-	t, err := openValidText(ctx, c.data, w.Model.Tokenizer)
+	t, err := openEvalText(ctx, c.data, w)
 	if err != nil {
 		return r, err
 	}

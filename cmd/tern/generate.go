@@ -30,17 +30,12 @@ type generated struct {
 }
 
 // run feeds the prompt and shows it and the text that follows, piece by piece.
-func (g generation) run(ctx context.Context, m *infer.Model, prompt string, show func(string) error) (r generated, err error) {
-	tok, err := tokenizer.Open(m.Config.Tokenizer)
-	if err != nil {
-		return r, err
-	}
+func (g generation) run(ctx context.Context, m *infer.Model, tok *tokenizer.Tokenizer, prompt string, show func(string) error) (r generated, err error) {
 	smp, err := infer.NewSampler(g.Sampling, m.Config.Vocab)
 	if err != nil {
 		return r, err
 	}
-	// A document begins after the end of the one before.
-	ids := tok.Encode([]int32{tok.EOT()}, []byte(prompt))
+	ids := tok.Encode(tok.Begin(), []byte(prompt))
 	limit := g.Tokens
 	if room := m.Config.Context - len(ids); limit == 0 || limit > room {
 		limit = max(1, room)
@@ -143,16 +138,21 @@ func (c generateCmd) run(ctx context.Context, a *app, prompt string) (err error)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.CombineErrors(err, w.Close()) }()
 	// The tokenizer's tables are made beside the graphs; who needs them waits.
-	go func() { _, _ = tokenizer.Open(w.Model.Tokenizer) }()
+	go func() { _, _ = w.Tokenizer() }()
 	m, err := infer.Load(ctx, be, w, infer.CacheType(cache))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.CombineErrors(err, m.Close()) }()
 
+	tok, err := w.Tokenizer()
+	if err != nil {
+		return err
+	}
 	var text strings.Builder
-	r, err := c.g.run(ctx, m, prompt, func(s string) error {
+	r, err := c.g.run(ctx, m, tok, prompt, func(s string) error {
 		text.WriteString(s)
 		if c.json {
 			return nil

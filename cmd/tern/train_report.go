@@ -182,6 +182,10 @@ func (j *job) story(ctx context.Context, w *modelfile.Weights, r *trainResult) e
 	if err != nil {
 		return err
 	}
+	tok, err := w.Tokenizer()
+	if err != nil {
+		return errors.CombineErrors(err, m.Close())
+	}
 	g := generation{Sampling: infer.Sampling{Temperature: 0.8, TopK: 40, Seed: 1}, Tokens: 200}
 	var text strings.Builder
 	show := func(s string) error {
@@ -195,7 +199,7 @@ func (j *job) story(ctx context.Context, w *modelfile.Weights, r *trainResult) e
 	if !j.o.json {
 		j.a.printf("\nA story from the exported file (temperature 0.8, top-k 40, seed 1):\n\n")
 	}
-	_, err = g.run(ctx, m, j.s.Run.Prompt, show)
+	_, err = g.run(ctx, m, tok, j.s.Run.Prompt, show)
 	r.Story = text.String()
 	if !j.o.json {
 		j.a.printf("\n")

@@ -11,25 +11,26 @@ import (
 
 	"github.com/ternlm/tern/formats/checkpoint"
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/internal/regularfile"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
 )
 
-// openWeights reads the model at path: a GGUF file, a checkpoint, or a run,
-// whose newest sound checkpoint it takes. Those are packed on be.
+// openWeights reads the model at path: a file or directory of another format, a
+// checkpoint, or a run, whose newest sound checkpoint it takes. Those are packed
+// on be. The caller closes the weights.
 func openWeights(ctx context.Context, be framework.Backend, path string) (*modelfile.Weights, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, errors.WithHint(errors.Wrap(err, "open model"), "name a GGUF file, a run's directory or a checkpoint's")
+		return nil, errors.WithHint(errors.Wrap(err, "open model"), "name a GGUF file, a run's directory or a checkpoint's, a Hugging Face model's directory or a llama2.c file")
 	}
-	if !st.IsDir() {
-		switch kindOf(path) {
-		case "mhc":
-			return nil, usagef("name the .gguf file beside it", "%s holds only the parameters of a residual, no model", path)
-		case "tokens":
-			return nil, tokensError(path)
-		}
-		return modelfile.ReadGGUF(path)
+	switch kind := kindOf(path); {
+	case kind == "mhc":
+		return nil, usagef("name the .gguf file beside it", "%s holds only the parameters of a residual, no model", path)
+	case kind == "tokens":
+		return nil, tokensError(path)
+	case kind != "" || !st.IsDir():
+		return modelfile.Open(path)
 	}
 	dir, err := checkpointIn(path)
 	if err != nil {
@@ -43,16 +44,20 @@ func openWeights(ctx context.Context, be framework.Backend, path string) (*model
 	return w, errors.Wrapf(err, "%s", dir)
 }
 
-// kindOf tells "gguf", "mhc" and "tokens" files apart: by their first bytes or,
-// where these are of no kind, by the name; "" is none.
+// kindOf tells files apart: by content as modelfile.Kind does, and "mhc" by its
+// first bytes; where these are of no kind, "mhc" and "tokens" by the name. "" is
+// none.
 func kindOf(path string) string {
-	if kind := sniff(path); kind != "" {
+	if kind := modelfile.Kind(path); kind != "" {
 		return kind
 	}
-	switch filepath.Ext(path) {
-	case ".mhc":
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		return ""
+	}
+	if isMHC(path) || filepath.Ext(path) == ".mhc" {
 		return "mhc"
-	case ".bin":
+	}
+	if filepath.Ext(path) == ".bin" {
 		return "tokens"
 	}
 	return ""
@@ -63,25 +68,16 @@ func tokensError(path string) error {
 	return usagef(self()+" data info "+path+" shows it", "%s looks like a token file, and is no model", path)
 }
 
-// sniff tells "gguf" and "mhc" files apart by their first bytes; "" is
-// neither.
-func sniff(path string) string {
-	f, err := os.Open(path)
+// isMHC reports whether a file begins as .mhc files do.
+func isMHC(path string) bool {
+	f, _, err := regularfile.Open(path) // a pipe would block
 	if err != nil {
-		return ""
+		return false
 	}
 	defer f.Close()
 	var magic [4]byte
-	if _, err := io.ReadFull(f, magic[:]); err != nil {
-		return ""
-	}
-	switch string(magic[:]) {
-	case "GGUF":
-		return "gguf"
-	case "!CHm": // 0x6D484321, little-endian
-		return "mhc"
-	}
-	return ""
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && string(magic[:]) == "!CHm" // 0x6D484321, little-endian
 }
 
 // checkpointIn returns the directory of the checkpoint at path or of the

@@ -1,0 +1,58 @@
+package modelfile
+
+import (
+	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/tokenizer"
+)
+
+const ggmlTokenizer = "tokenizer.ggml."
+
+// readVocabulary returns the vocabulary in the metadata, nil where there is
+// none.
+func readVocabulary(meta gguf.Metadata) (*tokenizer.Vocabulary, error) {
+	if _, ok := meta.Get(ggmlTokenizer + "model"); !ok {
+		return nil, nil
+	}
+	m := metadata{m: meta}
+	v := &tokenizer.Vocabulary{
+		Model:  m.string(ggmlTokenizer + "model"),
+		Pre:    m.stringOr(ggmlTokenizer+"pre", "default"),
+		Tokens: list(&m, "tokens", meta.Strings),
+		Types:  list(&m, "token_type", meta.Int32s),
+		Scores: list(&m, "scores", meta.Float32s),
+		Merges: list(&m, "merges", meta.Strings),
+	}
+	// What llama.cpp takes where a key is missing.
+	bpe := v.Model == "gpt2"
+	def := func(spm, gpt2 int32) int32 {
+		if bpe {
+			return gpt2
+		}
+		return spm
+	}
+	v.BOS, v.EOS = m.id("bos", def(1, 11)), m.id("eos", def(2, 11))
+	v.UNK, v.PAD = m.id("unknown", def(0, -1)), m.id("padding", -1)
+	v.AddBOS = m.boolOr(ggmlTokenizer+"add_bos_token", !bpe)
+	v.AddEOS = m.boolOr(ggmlTokenizer+"add_eos_token", false)
+	v.AddSpacePrefix = m.boolOr(ggmlTokenizer+"add_space_prefix", !bpe)
+	return v, m.err
+}
+
+// list returns an array of the vocabulary, nil where it is missing.
+func list[T any](m *metadata, name string, get func(string) ([]T, error)) []T {
+	key := ggmlTokenizer + name
+	return or(m, key, nil, func(string) []T {
+		v, err := get(key)
+		if m.err == nil {
+			m.err = err
+		}
+		return v
+	})
+}
+
+// id returns the id of a special token, -1 where there is none.
+func (m *metadata) id(name string, def int32) int32 {
+	return int32(m.intOr(ggmlTokenizer+name+"_token_id", int(def)))
+}
+
+func (m *metadata) boolOr(key string, def bool) bool { return or(m, key, def, m.bool) }
