@@ -88,13 +88,8 @@ func (m *metadata) ropeScaling(c *model.Config, arch string) {
 			c.RoPEFactors = slices.Repeat([]float64{factor}, c.HeadDim()/2)
 		}
 	case "yarn":
-		y := yarn{
-			factor: factor, fast: m.floatOr(key("yarn_beta_fast"), 32), slow: m.floatOr(key("yarn_beta_slow"), 1),
-			context: m.intOr(key("original_context_length"), c.Context),
-		}
-		if log := m.floatOr(key("yarn_log_multiplier"), 0); log != 0 && m.err == nil {
-			m.err = foreignError("%s is %v; tern knows YaRN without it", key("yarn_log_multiplier"), log)
-		}
+		// llama.cpp reads no other keys of YaRN for these architectures.
+		y := yarn{factor: factor, fast: 32, slow: 1, context: m.intOr(key("original_context_length"), c.Context)}
 		c.RoPEFactors = y.factors(c.HeadDim(), c.RoPETheta)
 		c.RoPEGain = 1 + 0.1*math.Log(factor)
 	default:

@@ -82,7 +82,7 @@ func (w *Weights) WriteLlama(path string, o LlamaOptions) (Loss, error) {
 	if err != nil {
 		return Loss{}, err
 	}
-	if w.own == nil {
+	if w.readsBack(o.Type) {
 		sum, err := sumOf(c, l.out)
 		if err != nil {
 			return Loss{}, err
@@ -90,7 +90,7 @@ func (w *Weights) WriteLlama(path string, o LlamaOptions) (Loss, error) {
 		meta = append(meta, gguf.KV{Key: keyFileType, Value: fileTypes[o.Type]}, gguf.KV{Key: keySum, Value: sum})
 	}
 	err = gguf.WriteFile(path, meta, l.out)
-	return l.loss, errors.Wrapf(err, "write %s", path)
+	return l.loss, err // which names the path
 }
 
 // CheckLlama reports why an architecture, Llama or BitNet, cannot hold the model.
@@ -132,7 +132,7 @@ func (w *Weights) DefaultArch() string {
 }
 
 // DefaultType is the type that linears are written as where none is asked for: Q2_0
-// if all are ternary, else F16.
+// if it holds all of them, else F16.
 func (w *Weights) DefaultType() ggml.Type {
 	nodes, err := states(w.Model)
 	if err != nil {
@@ -147,7 +147,7 @@ func (w *Weights) DefaultType() ggml.Type {
 		if s, ok := w.Model.Stored(base); ok {
 			f = s.Format
 		}
-		if !f.Quantized() || f.Bits != 2 || !slices.Equal(f.Levels, ternaryLevels) || kind != "codes" {
+		if kind != "codes" || !slices.Equal(f.Levels, ternaryLevels) || !oneTensor(f, n) {
 			return ggml.F16
 		}
 	}
@@ -199,6 +199,10 @@ func (l *llamaWriter) state(n *graph.Node) error {
 		return nil // folded, or written with the codes
 	}
 	if kind == "codes" || isLinear(base) || base == "lm_head" && n.Out[0].DType == tensor.F32 {
+		if k := n.Out[0].Shape[1]; k%l.Type.Block() != 0 {
+			return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "tensor %q: rows of %d are no multiple of the %d of %v", fileName(base+".weight"), k, l.Type.Block(), l.Type),
+				"choose --type f16 or f32, or q2_0 where rows are a multiple of 64")
+		}
 		l.out = append(l.out, l.linear(n, base))
 		return nil
 	}
@@ -223,19 +227,16 @@ func (l *llamaWriter) linear(n *graph.Node, base string) gguf.TensorInfo {
 		if l.halves && (strings.HasSuffix(base, ".wq") || strings.HasSuffix(base, ".wk")) {
 			x = x.reorder(func(t *tensor.Tensor) *tensor.Tensor { return halveRows(t, l.w.Model.HeadDim()) })
 		}
-		return errors.Wrapf(l.write(out, name, x), "tensor %q as %v", name, l.Type)
+		return errors.Wrapf(l.write(out, name, x), "as %v", l.Type)
 	}}
 }
 
 // write writes the bytes of a weight.
 func (l *llamaWriter) write(out io.Writer, name string, x matrix) error {
-	if ggml.EncodesTwoBit(l.Type) {
-		err := l.notTernary(x)
+	if ggml.EncodesTwoBit(l.Type) && x.ternary() {
+		codes, err := ggml.Writer(l.Type, x.Codes.Codes, x.Scales)
 		if err == nil {
-			var codes func(io.Writer) error
-			if codes, err = ggml.Writer(l.Type, x.Codes.Codes, x.Scales); err == nil {
-				return codes(out)
-			}
+			return codes(out)
 		}
 		if !l.Lossy || !errors.Is(err, ggml.ErrLossy) {
 			return err
@@ -250,35 +251,35 @@ func (l *llamaWriter) write(out io.Writer, name string, x matrix) error {
 	if err := l.Type.Quantize(data, f); err != nil {
 		return err
 	}
-	if err := l.measure(name, data, f); err != nil {
+	off, err := distance(l.Type, data, f)
+	switch {
+	case err != nil:
 		return err
+	case off > 0 && ggml.EncodesTwoBit(l.Type) && !l.Lossy:
+		return l.notTernary()
+	case off > l.loss.Error:
+		l.loss.Error, l.loss.Tensor = off, name
 	}
 	_, err = out.Write(data)
 	return err
 }
 
-// measure keeps the largest relative error.
-func (l *llamaWriter) measure(name string, data []byte, want []float32) error {
+// distance is the norm of what is different in data by the norm of want.
+func distance(t ggml.Type, data []byte, want []float32) (float64, error) {
 	got := make([]float32, len(want))
-	if err := l.Type.Dequantize(got, data); err != nil {
-		return err
+	if err := t.Dequantize(got, data); err != nil {
+		return 0, err
 	}
 	var off, norm float64
 	for i, v := range want {
 		d := float64(got[i]) - float64(v)
 		off, norm = off+d*d, norm+float64(v)*float64(v)
 	}
-	if e := math.Sqrt(off / max(norm, math.SmallestNonzeroFloat64)); off > 0 && e > l.loss.Error {
-		l.loss.Error, l.loss.Tensor = e, name
-	}
-	return nil
+	return math.Sqrt(off / max(norm, math.SmallestNonzeroFloat64)), nil
 }
 
 // notTernary refuses weights that a ternary type does not hold.
-func (l *llamaWriter) notTernary(x matrix) error {
-	if x.ternary() {
-		return nil
-	}
+func (l *llamaWriter) notTernary() error {
 	return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "its weights are not ternary (quantizer %s)", l.w.Model.Quant),
 		"choose --type f16 or f32, or --allow-lossy, which rounds them to ternary ones")
 }
@@ -338,10 +339,17 @@ func (w *Weights) llamaMetadata(c model.Config, arch string, t ggml.Type) ([]ggu
 		return nil, err
 	}
 	kv = append(kv, words...)
-	if w.own == nil {
+	if w.readsBack(t) {
 		kv = append(kv, ownKeys(c)...)
 	}
 	return kv, nil
+}
+
+// readsBack reports whether a file of type t is tern's own: it has keys by which
+// tern computes from it what it computed before. Types to which weights are rounded
+// are read as those of other programs are.
+func (w *Weights) readsBack(t ggml.Type) bool {
+	return w.own == nil && t != ggml.Q8_0 && t != ggml.BF16
 }
 
 // keyFileType repeats general.file_type, which a program that writes the tensors

@@ -91,7 +91,7 @@ func (w *Weights) WriteLlama2C(path string) (Loss, error) {
 	}
 	err := llama2c.Write(path, head, func(name string) (*tensor.Tensor, error) { return plain(l.out[byName[name]]) })
 	if err != nil {
-		return Loss{}, errors.Wrapf(err, "write %s", path)
+		return Loss{}, err
 	}
 	tok, err := w.Tokenizer()
 	if err != nil {
@@ -102,7 +102,7 @@ func (w *Weights) WriteLlama2C(path string) (Loss, error) {
 		return l.loss, err // its file is of SentencePiece only
 	}
 	path = filepath.Join(filepath.Dir(path), "tokenizer.bin")
-	return l.loss, errors.Wrapf(llama2c.WriteTokenizer(path, v), "write %s", path)
+	return l.loss, llama2c.WriteTokenizer(path, v)
 }
 
 // plain returns what t writes as f32.

@@ -35,7 +35,7 @@ func (w *weight) stored(linear bool) layers.Stored {
 // trained as ternary were trained with 8-bit activations, the others were not.
 func codesOf(t ggml.Type) layers.Stored {
 	book := func(bits int, lowest, highest, group int) framework.Format {
-		f := framework.Format{Bits: bits, Group: group, ActBits: 8}
+		f := framework.Format{Bits: bits, Group: group, F16: t != ggml.Q4_K, ActBits: 8}
 		for l := lowest; l <= highest; l++ {
 			f.Levels = append(f.Levels, int8(l))
 		}
@@ -51,7 +51,7 @@ func codesOf(t ggml.Type) layers.Stored {
 	case ggml.Q4_1, ggml.Q4_K:
 		return layers.Stored{Format: book(4, 0, 15, 32), Mins: true, Fine: true}
 	case ggml.Q8_0:
-		return layers.Stored{Format: framework.Format{Bits: 8, Group: 32, ActBits: 8}, Fine: true}
+		return layers.Stored{Format: framework.Format{Bits: 8, Group: 32, F16: true, ActBits: 8}, Fine: true}
 	}
 	return layers.Stored{}
 }

@@ -32,7 +32,7 @@ func (w *Weights) WriteGGUF(path string) error {
 		return err
 	}
 	meta := append(w.metadata(), gguf.KV{Key: keySum, Value: sum})
-	return errors.Wrapf(gguf.WriteFile(path, meta, tensors), "write %s", path)
+	return gguf.WriteFile(path, meta, tensors)
 }
 
 // Bytes returns the size of the tensors in the GGUF file, padding aside.

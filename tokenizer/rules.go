@@ -17,7 +17,7 @@ type rules struct {
 	split   split             // of model "gpt2"; no stages where pieces are SentencePiece's
 	ids     map[string]int32  // normal and user-defined tokens: by bytes, or by text with U+2581
 	merges  map[uint64]merged // of model "gpt2", by the ids of the pair
-	rank    []int32           // of model "llama", by id: 0 has the highest score
+	rank    []int32           // of model "llama", by id: the least has the highest score
 	bytes   [256]int32        // -1: no token
 	unk     int32             // for a byte or character without a token; -1: none
 	user    *userTokens
@@ -223,16 +223,15 @@ func (t *Tokenizer) decodeStart(dst []byte, ids []int32) ([]byte, []int32) {
 	return dst, nil
 }
 
-// ranksOf returns the rank of each score: 0 for the highest, equal for equal
-// ones. There is no NaN among them.
+// ranksOf returns the rank of each score, the least for the highest and equal
+// for equal ones. There is no NaN among them.
 func ranksOf(scores []float32) []int32 {
-	distinct := slices.Clone(scores)
-	slices.Sort(distinct)
-	distinct = slices.Compact(distinct)
+	sorted := slices.Clone(scores)
+	slices.Sort(sorted)
 	ranks := make([]int32, len(scores))
 	for i, s := range scores {
-		at, _ := slices.BinarySearch(distinct, s)
-		ranks[i] = int32(len(distinct) - 1 - at)
+		first, _ := slices.BinarySearch(sorted, s)
+		ranks[i] = int32(len(sorted) - 1 - first)
 	}
 	return ranks
 }

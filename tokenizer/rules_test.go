@@ -49,11 +49,11 @@ func spmByLoop(v *Vocabulary, text string) []int32 {
 func TestMergesByScoreAreThoseOfAPlainLoop(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 9))
 	for range 30 {
-		v := &Vocabulary{Model: "llama", Tokens: strings.Split("abcé"+space, ""), BOS: -1, EOS: -1, UNK: -1, PAD: -1}
+		v := &Vocabulary{Model: "llama", Tokens: append(strings.Split("abcé"+space, ""), space+space), BOS: -1, EOS: -1, UNK: -1, PAD: -1}
 		for range 40 {
 			s := randomWord(r, 1+r.IntN(4))
 			if r.IntN(3) == 0 {
-				s = space + s
+				s = strings.Repeat(space, 1+r.IntN(3)) + s
 			}
 			if r.IntN(20) == 0 {
 				s += space
@@ -69,7 +69,7 @@ func TestMergesByScoreAreThoseOfAPlainLoop(t *testing.T) {
 		for range 60 {
 			text := randomWord(r, 1+r.IntN(90))
 			for range r.IntN(4) {
-				text += " " + randomWord(r, r.IntN(20))
+				text += strings.Repeat(" ", 1+r.IntN(4)) + randomWord(r, r.IntN(20))
 			}
 			want := spmByLoop(v, strings.ReplaceAll(text, " ", space))
 			if got := tok.EncodeString(text); !slices.Equal(got, want) {
@@ -151,6 +151,14 @@ func findByLoop(texts []string, text string) []found {
 	return all
 }
 
+// A place that is left with a shorter token comes before those behind it.
+func TestUserDefinedTokensInWhatLongerOnesLeave(t *testing.T) {
+	got := newUserTokens([]string{"aaab", "bcdef", "aa"}, []int32{0, 1, 2}).find([]byte("aaabcdef"))
+	if want := []found{{0, 2, 2}, {3, 8, 1}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 // Tokens of one length do not overlap here: llama.cpp leaves their order open.
 func TestUserDefinedTokensAreThoseOfAPlainLoop(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 9))
@@ -201,27 +209,50 @@ func TestEverySplitTakesAllOfATextAndCutsNoCharacter(t *testing.T) {
 	}
 }
 
-// pieces of "llama-bpe" by its expression, character by character.
-func TestPiecesOfLlama3(t *testing.T) {
-	for text, want := range map[string][]string{
-		"Hello world":       {"Hello", " world"},
-		"don't WE'LL 'S":    {"don", "'t", " WE", "'LL", " '", "S"},
-		"'s're'Ve'x":        {"'s", "'re", "'Ve", "'x"},
-		"12345a 67":         {"123", "45", "a", " ", "67"},
-		"  x":               {" ", " x"},
-		"a  \n b":           {"a", "  \n", " b"},
-		"a \r\n\n\tb":       {"a", " \r\n\n", "\tb"},
-		"!?\n\nx  ":         {"!?\n\n", "x", "  "},
-		"(foo) [3]\t\t{":    {"(foo", ")", " [", "3", "]", "\t", "\t", "{"},
-		"\u00a0x \u3000. —": {"\u00a0x", " ", "\u3000", ".", " —"},
+// The pieces are written down by the expressions of llama.cpp.
+func TestPiecesOfSplits(t *testing.T) {
+	for _, c := range []struct {
+		split, text string
+		want        []string
+	}{
+		{"llama-bpe", "Hello world", []string{"Hello", " world"}},
+		{"llama-bpe", "don't WE'LL 'S", []string{"don", "'t", " WE", "'LL", " '", "S"}},
+		{"llama-bpe", "'s're'Vex'LLx'x", []string{"'s", "'re", "'Ve", "x", "'LL", "x", "'x"}},
+		{"llama-bpe", "12345a 67", []string{"123", "45", "a", " ", "67"}},
+		{"llama-bpe", "  x", []string{" ", " x"}},
+		{"llama-bpe", "a  \n b", []string{"a", "  \n", " b"}},
+		{"llama-bpe", "a\nb\rc", []string{"a", "\n", "b", "\r", "c"}},
+		{"llama-bpe", "a \r\n\n\tb", []string{"a", " \r\n\n", "\tb"}},
+		{"llama-bpe", "!?\n\nx  ", []string{"!?\n\n", "x", "  "}},
+		{"llama-bpe", "(foo) [3]\t\t{", []string{"(foo", ")", " [", "3", "]", "\t", "\t", "{"}},
+		{"llama-bpe", "\u00a0x \u3000. —", []string{"\u00a0x", " ", "\u3000", ".", " —"}},
+		{"qwen2", "a1234 5", []string{"a", "1", "2", "3", "4", " ", "5"}},
+		{"gpt-2", "a1234 5 ?", []string{"a", "1234", " 5", " ?"}},
+		{"smollm", "a12 3½ x'S", []string{"a", "1", "2", " ", "3", "½", " x", "'", "S"}},
+		{"falcon", "a `$b 1234567 «x »y", []string{"a", " ", "`$", "b", " ", "123", "456", "7", " ", "«", "x", " ", "»", "y"}},
+		{"falcon", "12½345", []string{"12½", "345"}},
+		{"default", "a `$b 1234567", []string{"a", " `", "$", "b", " ", "123", "456", "7"}},
+		{"default", "a 12½345", []string{"a", " ", "12½", "345"}},
+		{"deepseek-coder", "$, x  (", []string{"$", ",", " x", " ", " ("}},
+		{"deepseek-coder", "if (x)\n\n  ab12", []string{"if", " (", "x", ")", "\n", "\n", " ", " ab", "1", "2"}},
+		{"deepseek-coder", "$你\u9fa5\u9fa6 ", []string{"$", "你\u9fa5", "\u9fa6", " "}},
+		{"deepseek-coder", "+\u0840\u1000\u1038=", []string{"+", "\u0840\u1000", "\u1038", "="}},
 	} {
 		var got []string
-		for rest := []byte(text); len(rest) > 0; {
-			n := llama3Piece(rest)
-			got, rest = append(got, string(rest[:n])), rest[n:]
+		var cut func(text []byte, stages []stage)
+		cut = func(text []byte, stages []stage) {
+			if len(stages) == 0 {
+				got = append(got, string(text))
+				return
+			}
+			for len(text) > 0 {
+				n := stages[0](text)
+				cut(text[:n], stages[1:])
+				text = text[n:]
+			}
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", text, got, want)
+		if cut([]byte(c.text), splits[c.split].stages); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q: %q, want %q", c.split, c.text, got, c.want)
 		}
 	}
 }

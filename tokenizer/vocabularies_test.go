@@ -55,10 +55,10 @@ func tok512(t testing.TB) *Vocabulary {
 	return v
 }
 
-// tok512With has user-defined tokens, too, and puts no space before a text.
-func tok512With(t testing.TB) *Vocabulary {
+// tok512With has user-defined tokens, too.
+func tok512With(t testing.TB, prefix bool) *Vocabulary {
 	v := tok512(t)
-	v.AddSpacePrefix = false
+	v.AddSpacePrefix = prefix
 	for _, s := range []string{"<tool>", "once upon", "e, th", "\n\n"} {
 		v.Tokens, v.Types, v.Scores = append(v.Tokens, s), append(v.Types, TokenUserDefined), append(v.Scores, -1000)
 	}
@@ -67,7 +67,9 @@ func tok512With(t testing.TB) *Vocabulary {
 
 // golden are the vocabularies of testdata/ids.json.
 func golden(t testing.TB) map[string]*Vocabulary {
-	all := map[string]*Vocabulary{"tok512": tok512(t), "tok512 with user-defined tokens": tok512With(t)}
+	all := map[string]*Vocabulary{
+		"tok512": tok512(t), "tok512, user-defined": tok512With(t, false), "tok512, user-defined, space": tok512With(t, true),
+	}
 	for _, pre := range []string{"llama-bpe", "qwen2", "smollm", "falcon", "default", "deepseek-coder", "mpt"} {
 		all[pre] = smallBPE(t, pre)
 	}

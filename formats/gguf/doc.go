@@ -27,4 +27,13 @@
 //	blocks, err := f.Metadata.Uint32("llama.block_count")
 //	norm, err := f.ReadTensor("output_norm.weight")
 //	codes, scales, err := f.ReadCodes("blk.0.attn_q.weight", 128)
+//
+// Files of several parts open as one (Open, WriteSplit). Tensors can be read
+// where they lie in the mapped file, without a copy:
+//
+//	err = f.Guard(func() error {
+//		blocks, err := f.View("blk.0.attn_q.weight")
+//		...
+//	})
+//	f.Release("blk.0.attn_q.weight")
 package gguf

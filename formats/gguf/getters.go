@@ -134,7 +134,7 @@ func (m Metadata) Ints(key string, limit int) ([]int, error) {
 func bounded[E uint8 | uint16 | uint32 | uint64 | int8 | int16 | int32 | int64](a []E, limit int) (out []int, at int, ok bool) {
 	out = make([]int, len(a))
 	for i, n := range a {
-		if n < 0 || uint64(n) > uint64(max(limit, 0)) {
+		if uint64(n) > uint64(max(limit, 0)) { // as a negative n is, too
 			return nil, i, false
 		}
 		out[i] = int(n)

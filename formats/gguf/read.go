@@ -122,7 +122,7 @@ func (f *File) describe(d *decoder, n int) {
 	f.byName = make(map[string]int, min(n, 4096))
 	for i := 0; i < n && d.err == nil; i++ {
 		d.at = "tensor name"
-		name := d.str(maxKey) // a little too long is refused by name, below
+		name := d.str(maxKey) // checkText knows the tighter limit, and which tensor it is
 		if d.err != nil {
 			return
 		}

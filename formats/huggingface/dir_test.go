@@ -136,16 +136,16 @@ func TestVocabularyOfADirectory(t *testing.T) {
 		addEOS   bool
 		last     string
 	}{
-		"model":          {files{"tokenizer.model": model}, 512, 1, 2, true, false, "<0xFF>"},
+		"model":          {files{"tokenizer.model": model}, 512, 7, 2, true, false, "<0xFF>"},
 		"json":           {files{"tokenizer.json": spm}, 512, 1, 9, true, false, ""},
 		"settings":       {files{"tokenizer.json": without, "tokenizer_config.json": `{"add_bos_token":false,"add_eos_token":true,"eos_token":{"content":"</s>"},"bos_token":"<s>"}`}, 512, 1, 2, false, true, ""},
-		"post-processor": {files{"tokenizer.json": spm, "tokenizer_config.json": `{"add_bos_token":false}`}, 512, 1, 9, true, false, ""},
-		"padded":         {files{"tokenizer.model": model}, 520, 1, 2, true, false, "[PAD519]"},
-		"added":          {files{"tokenizer.model": model, "added_tokens.json": `{"<x>":513}`, "tokenizer_config.json": `{"added_tokens_decoder":{"512":{"content":"<end>","special":true}},"eos_token":"<end>"}`}, 514, 1, 512, true, false, "<x>"},
-		"dropped":        {files{"tokenizer.model": model, "added_tokens.json": `{"<x>":512}`}, 512, 1, 2, true, false, ""},
+		"post-processor": {files{"tokenizer.json": spm, "tokenizer_config.json": `{"add_bos_token":false,"bos_token":"he"}`}, 512, 1, 9, true, false, ""},
+		"padded":         {files{"tokenizer.model": model}, 520, 7, 2, true, false, "[PAD519]"},
+		"added":          {files{"tokenizer.model": model, "added_tokens.json": `{"<x>":513}`, "tokenizer_config.json": `{"added_tokens_decoder":{"512":{"content":"<end>","special":true}},"eos_token":"<end>","bos_token":"<s>"}`}, 514, 1, 512, true, false, "<x>"},
+		"dropped":        {files{"tokenizer.model": model, "added_tokens.json": `{"<x>":512}`}, 512, 7, 2, true, false, ""},
 		"passed over":    {files{"tokenizer.model": "IQ== 0\n", "tokenizer.json": bpe, "tokenizer_config.json": `{"eos_token":"<|end|>"}`}, 400, 386, 387, true, false, "[PAD399]"},
 	} {
-		cfg := &Config{VocabSize: c.size, BOS: -1, PAD: -1}
+		cfg := &Config{VocabSize: c.size, BOS: 7, PAD: -1}
 		if c.eos == 9 {
 			cfg.EOS = []int32{9, 10}
 		}
@@ -181,8 +181,7 @@ func TestVocabularyOfADirectory(t *testing.T) {
 	}
 }
 
-// sample is a model of two tensors more than a file may hold where parts is
-// true, with a tokenizer.
+// sample is a model with a tokenizer of a kind and a few tensors.
 func sample(t *testing.T, kind string) (*Config, *tokenizer.Vocabulary, []safetensors.Entry) {
 	t.Helper()
 	dir := map[string]map[string]string{"bpe": {"tokenizer.json": string(golden(t, "bpe.json"))}, "spm": {"tokenizer.model": string(golden(t, "tok512.model"))}}[kind]
@@ -192,6 +191,7 @@ func sample(t *testing.T, kind string) (*Config, *tokenizer.Vocabulary, []safete
 	if err != nil {
 		t.Fatal(err)
 	}
+	v.EOS = map[string]int32{"bpe": 387, "spm": 2}[kind]
 	half := tensor.New(tensor.T(tensor.BF16, 2, 3))
 	half.Data[1] = 0x3f
 	return c, v, []safetensors.Entry{
@@ -236,7 +236,12 @@ func TestADirectoryIsWrittenAsItIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := *v
-		if kind == "spm" { // scores become places of merges
+		if kind == "spm" { // scores become places of merges, in the same order
+			for _, r := range rows(t) {
+				if got := byScores(w, index(w), r.Text); !slices.Equal(got, r.SPM) {
+					t.Errorf("%q: %v, want %v", r.Text, got, r.SPM)
+				}
+			}
 			want.Scores, w.Scores = nil, nil
 		}
 		if diff := cmp.Diff(&want, w); diff != "" {
@@ -247,6 +252,44 @@ func TestADirectoryIsWrittenAsItIsRead(t *testing.T) {
 		}
 		if err := Write(dir, c, v, tensors); !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "already") {
 			t.Errorf("%s: over another model: %v", kind, err)
+		}
+	}
+}
+
+func TestBeginAndEndAreWritten(t *testing.T) {
+	for _, kind := range []string{"bpe", "spm"} {
+		for _, add := range [][2]bool{{false, false}, {true, false}, {false, true}, {true, true}} {
+			_, v, _ := sample(t, kind)
+			v.AddBOS, v.AddEOS = add[0], add[1]
+			data, err := encodeTokenizer(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := ParseTokenizer(data)
+			if err != nil || w.AddBOS != add[0] || w.AddEOS != add[1] || add[0] && w.BOS != v.BOS || add[1] && w.EOS != v.EOS {
+				t.Errorf("%s %v: %v %v, ids %d %d, %v", kind, add, w.AddBOS, w.AddEOS, w.BOS, w.EOS, err)
+			}
+		}
+	}
+}
+
+func TestPartsAreFilledInOrder(t *testing.T) {
+	of := func(sizes ...int) (list []safetensors.Entry) {
+		for _, n := range sizes {
+			list = append(list, safetensors.Of("", tensor.New(tensor.T(tensor.I8, n))))
+		}
+		return list
+	}
+	for name, c := range map[string]struct{ sizes, want []int }{
+		"none": {nil, []int{0}}, "one": {[]int{10}, []int{1}}, "just": {[]int{4, 6, 1}, []int{2, 1}},
+		"one more": {[]int{4, 7, 3}, []int{1, 2}}, "large": {[]int{1, 99, 1}, []int{1, 1, 1}},
+	} {
+		var got []int
+		for _, s := range shard(of(c.sizes...), 10) {
+			got = append(got, len(s))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }
@@ -271,8 +314,8 @@ func TestWriteRefusesWhatOthersWouldReadOtherwise(t *testing.T) {
 		if err := Write(dir, c, v, tensors); !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := os.Stat(filepath.Join(dir, "config.json")); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s: config.json was written", name)
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: something was written", name)
 		}
 	}
 }

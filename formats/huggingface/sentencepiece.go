@@ -10,16 +10,6 @@ import (
 	"github.com/ternlm/tern/tokenizer"
 )
 
-// Kinds of tokens, as SentencePiece's ModelProto and llama.cpp number them.
-const (
-	normalToken  = 1
-	unknownToken = 2
-	controlToken = 3
-	userToken    = 4
-	unusedToken  = 5
-	byteToken    = 6
-)
-
 const (
 	maxTokenizer = 64 << 20 // bytes of a tokenizer file
 	maxText      = 1 << 16  // bytes of a token
@@ -99,7 +89,7 @@ func (s *spModel) piece(f field) error {
 	if id == maxTokens {
 		return malformed("tokenizer.model: more than %d pieces", maxTokens)
 	}
-	text, score, kind := "", float32(0), int32(normalToken)
+	text, score, kind := "", float32(0), int32(tokenizer.TokenNormal)
 	err := f.message(func(f field) error {
 		switch f.num {
 		case 1:
@@ -118,9 +108,9 @@ func (s *spModel) piece(f field) error {
 		return malformed("tokenizer.model: the text of piece %d is empty, longer than %d bytes or not UTF-8", id, maxText)
 	case score != score:
 		return malformed("tokenizer.model: the score of piece %d is no number", id)
-	case kind < normalToken || kind > byteToken:
+	case kind < tokenizer.TokenNormal || kind > tokenizer.TokenByte:
 		return malformed("tokenizer.model: piece %d is of type %d", id, kind)
-	case kind == byteToken && !isByte(text):
+	case kind == tokenizer.TokenByte && !isByte(text):
 		return malformed("tokenizer.model: piece %d, %q, is of type byte", id, text)
 	}
 	s.tokens, s.scores, s.types = append(s.tokens, text), append(s.scores, score), append(s.types, kind)

@@ -283,11 +283,11 @@ func (t *tokenizerFile) readTypes(raw rawTokenizer) error {
 	for id, text := range t.v.Tokens {
 		switch {
 		case text == "":
-			t.v.Tokens[id], t.v.Types[id] = padName(id), unusedToken
+			t.v.Tokens[id], t.v.Types[id] = padName(id), tokenizer.TokenUnused
 		case t.v.Model == "llama" && isByte(text):
-			t.v.Types[id] = byteToken
+			t.v.Types[id] = tokenizer.TokenByte
 		default:
-			t.v.Types[id] = normalToken
+			t.v.Types[id] = tokenizer.TokenNormal
 		}
 	}
 	for _, a := range t.added {
@@ -296,7 +296,7 @@ func (t *tokenizerFile) readTypes(raw rawTokenizer) error {
 	if id, ok := t.ids[unk]; ok && unk != "" {
 		t.v.UNK = id
 		if t.v.Model == "llama" {
-			t.v.Types[id] = unknownToken
+			t.v.Types[id] = tokenizer.TokenUnknown
 		}
 	}
 	return nil

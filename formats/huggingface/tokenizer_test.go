@@ -231,7 +231,7 @@ func TestSpacesOfSentencePieceInItsSpellings(t *testing.T) {
 		"old without": {`,"pre_tokenizer":{"type":"Metaspace","replacement":"\u2581","add_prefix_space":false}`, false},
 	} {
 		v, err := ParseTokenizer(fmt.Appendf(nil, smallSPM, c.json))
-		if err != nil || v.AddSpacePrefix != c.prefix || v.Model != "llama" || v.UNK != 0 || v.Types[0] != unknownToken {
+		if err != nil || v.AddSpacePrefix != c.prefix || v.Model != "llama" || v.UNK != 0 || v.Types[0] != tokenizer.TokenUnknown {
 			t.Errorf("%s: %+v, %v", name, v, err)
 		}
 	}
@@ -252,6 +252,17 @@ func TestHolesAndAddedTokens(t *testing.T) {
 	}
 	if want := []int32{1, 1, 1, 5, 4, 3}; !slices.Equal(v.Types, want) {
 		t.Errorf("%v", v.Types)
+	}
+}
+
+func TestAScoreIsThePlaceOfTheFirstMerge(t *testing.T) {
+	v, err := ParseTokenizer([]byte(`{"normalizer":{"type":"Replace","pattern":{"String":" "},"content":"\u2581"},"model":{"byte_fallback":true,` +
+		`"vocab":{"a":0,"b":1,"ab":2,"ba":3,"aba":4,"<0x0A>":5},"merges":["b a","a b","a ba","ab a"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []float32{0, 0, -1, 0, -2, 0}; !slices.Equal(v.Scores, want) || v.Types[5] != tokenizer.TokenByte {
+		t.Errorf("%v, want %v; types %v", v.Scores, want, v.Types)
 	}
 }
 
@@ -349,7 +360,7 @@ func spPiece(b []byte, text string, score float32, kind byte) []byte {
 
 func TestASentencePieceModelThatIsWrongIsRefused(t *testing.T) {
 	bpe := []byte{2<<3 | 2, 2, 3 << 3, bpeModel}
-	sound := spPiece(bpe, "a", -1, normalToken)
+	sound := spPiece(bpe, "a", -1, tokenizer.TokenNormal)
 	if v, err := ParseSentencePiece(sound); err != nil || v.Tokens[0] != "a" || v.Scores[0] != -1 || v.BOS != -1 || v.UNK != 0 {
 		t.Errorf("%+v, %v", v, err)
 	}
@@ -360,14 +371,14 @@ func TestASentencePieceModelThatIsWrongIsRefused(t *testing.T) {
 	}{
 		"text":         {[]byte("IQ== 0\nIg== 1\n"), ErrFormat}, // LLaMA 3's tokenizer.model
 		"no pieces":    {bpe, ErrFormat},
-		"Unigram":      {spPiece(nil, "a", 0, normalToken), ErrUnsupported},
+		"Unigram":      {spPiece(nil, "a", 0, tokenizer.TokenNormal), ErrUnsupported},
 		"cut":          {sound[:len(sound)-1], ErrFormat},
-		"empty text":   {spPiece(bpe, "", 0, normalToken), ErrFormat},
-		"not UTF-8":    {spPiece(bpe, "\xff", 0, normalToken), ErrFormat},
-		"NaN":          {spPiece(bpe, "a", nan, normalToken), ErrFormat},
+		"empty text":   {spPiece(bpe, "", 0, tokenizer.TokenNormal), ErrFormat},
+		"not UTF-8":    {spPiece(bpe, "\xff", 0, tokenizer.TokenNormal), ErrFormat},
+		"NaN":          {spPiece(bpe, "a", nan, tokenizer.TokenNormal), ErrFormat},
 		"type 0":       {spPiece(bpe, "a", 0, 0), ErrFormat},
 		"type 7":       {spPiece(bpe, "a", 0, 7), ErrFormat},
-		"byte":         {spPiece(bpe, "<0x0g>", 0, byteToken), ErrFormat},
+		"byte":         {spPiece(bpe, "<0x0g>", 0, tokenizer.TokenByte), ErrFormat},
 		"piece number": {append(slices.Clone(bpe), 1<<3, 1), ErrFormat},
 	} {
 		if _, err := ParseSentencePiece(c.data); !errors.Is(err, c.want) {
@@ -378,7 +389,7 @@ func TestASentencePieceModelThatIsWrongIsRefused(t *testing.T) {
 
 func FuzzSentencePiece(f *testing.F) {
 	f.Add(golden(f, "tok512.model"))
-	f.Add(spPiece([]byte{2<<3 | 2, 2, 3 << 3, bpeModel}, "a", -1, normalToken))
+	f.Add(spPiece([]byte{2<<3 | 2, 2, 3 << 3, bpeModel}, "a", -1, tokenizer.TokenNormal))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := ParseSentencePiece(data)
 		if err != nil {

@@ -105,13 +105,13 @@ func extend(dir string, v *tokenizer.Vocabulary, s *settings, file *tokenizerFil
 // the vocabulary knows as more than ordinary text stays that.
 func addTo(v *tokenizer.Vocabulary, a addedToken) {
 	pad(v, int(a.ID)+1)
-	special := []int32{unknownToken, controlToken, byteToken}
+	special := []int32{tokenizer.TokenUnknown, tokenizer.TokenControl, tokenizer.TokenByte}
 	if v.Tokens[a.ID] == a.Content && slices.Contains(special, v.Types[a.ID]) {
 		return
 	}
-	text, kind := a.Content, int32(userToken)
+	text, kind := a.Content, int32(tokenizer.TokenUserDefined)
 	if a.Special {
-		kind = controlToken
+		kind = tokenizer.TokenControl
 	} else if v.Model == "llama" { // found in a text before its spaces are replaced
 		text = strings.ReplaceAll(text, space, " ")
 	}
@@ -124,7 +124,7 @@ func addTo(v *tokenizer.Vocabulary, a addedToken) {
 // pad grows a vocabulary to n tokens with ones that no text becomes.
 func pad(v *tokenizer.Vocabulary, n int) {
 	for id := len(v.Tokens); id < n; id++ {
-		v.Tokens, v.Types = append(v.Tokens, padName(id)), append(v.Types, unusedToken)
+		v.Tokens, v.Types = append(v.Tokens, padName(id)), append(v.Types, tokenizer.TokenUnused)
 		if v.Model == "llama" {
 			v.Scores = append(v.Scores, addedScore)
 		}
@@ -137,7 +137,7 @@ func padName(id int) string { return fmt.Sprintf("[PAD%d]", id) }
 func resize(v *tokenizer.Vocabulary, n int) error {
 	pad(v, n)
 	for id := n; id < len(v.Tokens); id++ {
-		if k := v.Types[id]; k == normalToken || k == byteToken {
+		if k := v.Types[id]; k == tokenizer.TokenNormal || k == tokenizer.TokenByte {
 			return malformed("the tokenizer has %d tokens, of which %d is %q; vocab_size of config.json is %d", len(v.Tokens), id, v.Tokens[id], n)
 		}
 	}

@@ -80,7 +80,7 @@ func checkTokens(v *tokenizer.Vocabulary) (map[string]int32, error) {
 		if text == "" || !utf8.ValidString(text) {
 			return nil, unwritable("token %d, %q, is empty or not UTF-8", id, text)
 		}
-		if v.Model == "llama" && v.Types[id] == normalToken && strings.Contains(text, " ") {
+		if v.Model == "llama" && v.Types[id] == tokenizer.TokenNormal && strings.Contains(text, " ") {
 			return nil, unwritable("token %d, %q, has a plain space", id, text)
 		}
 		ids[text] = int32(id)
@@ -113,9 +113,9 @@ func quote(v any) []byte {
 func addedTokens(v *tokenizer.Vocabulary) []object {
 	list := []object{}
 	for id, kind := range v.Types {
-		if kind == controlToken || kind == userToken || kind == unknownToken {
+		if kind == tokenizer.TokenControl || kind == tokenizer.TokenUserDefined || kind == tokenizer.TokenUnknown {
 			list = append(list, object{
-				"id": id, "content": v.Tokens[id], "special": kind != userToken,
+				"id": id, "content": v.Tokens[id], "special": kind != tokenizer.TokenUserDefined,
 				"single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
 			})
 		}
@@ -189,7 +189,7 @@ func withSpaces(file object, prefix bool) {
 func mergesByScore(v *tokenizer.Vocabulary, ids map[string]int32) []string {
 	order := make([]int32, 0, len(v.Tokens))
 	for id, kind := range v.Types {
-		if kind == normalToken {
+		if kind == tokenizer.TokenNormal {
 			order = append(order, int32(id))
 		}
 	}
@@ -208,7 +208,7 @@ func mergesByScore(v *tokenizer.Vocabulary, ids map[string]int32) []string {
 		for cut := range text {
 			a, aok := ids[text[:cut]]
 			b, bok := ids[text[cut:]]
-			if cut == 0 || !aok || !bok || v.Types[a] != normalToken || v.Types[b] != normalToken {
+			if cut == 0 || !aok || !bok || v.Types[a] != tokenizer.TokenNormal || v.Types[b] != tokenizer.TokenNormal {
 				continue
 			}
 			merges = append(merges, text[:cut]+" "+text[cut:])

@@ -296,7 +296,7 @@ func TestTokenizerRefusesHostileFiles(t *testing.T) {
 		"vocab huge":      {sound, 1 << 40, "tokens"},
 		"vocab negative":  {sound, -1, "tokens"},
 		"length negative": {with(8, 0xff, 0xff, 0xff, 0xff), 512, "token 0"},
-		"length long":     {with(8, 9), 512, "at most 7"},
+		"length long":     {with(8, 9), 512, "token 0: 9 bytes"},
 		"no text":         {with(8, 0, 0, 0, 0), 512, "empty"},
 		"not UTF-8":       {with(12, 0xff), 512, "UTF-8"},
 		"NaN":             {with(4, 0, 0, 0xc0, 0x7f), 512, "no number"},

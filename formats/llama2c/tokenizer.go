@@ -16,14 +16,6 @@ import (
 	"github.com/ternlm/tern/tokenizer"
 )
 
-// Kinds of tokens, as SentencePiece and llama.cpp number them.
-const (
-	normal  = 1
-	unknown = 2
-	control = 3
-	byteID  = 6
-)
-
 const (
 	space         = "\u2581" // SentencePiece's mark of a space
 	firstByte     = 3        // id of byte 0
@@ -108,16 +100,16 @@ func piece(id int, raw string) (text string, kind int32, err error) {
 	}
 	switch {
 	case id == 0:
-		return raw, unknown, nil
+		return raw, tokenizer.TokenUnknown, nil
 	case id < firstByte:
-		return strings.Trim(raw, "\n"), control, nil
+		return strings.Trim(raw, "\n"), tokenizer.TokenControl, nil
 	case id < firstPiece:
 		if want := byteName(id - firstByte); raw != want {
 			return "", 0, malformed("token %d is %q, not the byte %s", id, raw, want)
 		}
-		return raw, byteID, nil
+		return raw, tokenizer.TokenByte, nil
 	}
-	return strings.ReplaceAll(raw, " ", space), normal, nil
+	return strings.ReplaceAll(raw, " ", space), tokenizer.TokenNormal, nil
 }
 
 func byteName(b int) string { return fmt.Sprintf("<0x%02X>", b) }
