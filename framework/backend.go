@@ -59,13 +59,13 @@ type Borrower interface {
 
 // Deferrer is an optional interface of a Store.
 type Deferrer interface {
-	// Defer has name mean what fetch returns, a tensor of type t, which the store
-	// asks for when it needs it. Where it computes from a layout of its own, it
-	// lets go of the tensor once that is made: weights in a file need not stand in
-	// memory as the file has them. fetch returns the same each time, may be called
-	// from several goroutines, one after another for one name, and as long as the
-	// store is open. Its error is that of the run that needed it.
-	Defer(ctx context.Context, name string, t tensor.Type, fetch func() (*tensor.Tensor, error)) error
+	// Defer has name mean what fill writes into the memory of a tensor of type t,
+	// which the store asks for when it needs it. Where it computes from a layout of
+	// its own, it lets go of the tensor once that is made: weights in a file need
+	// not stand in memory as the file has them. fill writes every byte, the same
+	// each time, and may be called from several goroutines as long as the store is
+	// open. Its error is that of the run that needed it.
+	Defer(ctx context.Context, name string, t tensor.Type, fill func(dst *tensor.Tensor) error) error
 }
 
 // Reader is an optional interface of a Store.

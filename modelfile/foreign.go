@@ -39,10 +39,10 @@ func fromForeignGGUF(f *gguf.File, name string) (*Weights, error) {
 	}
 	m := foreignModel{config: c, halves: a.halves, vocabulary: v, info: readInfo(f.Metadata), weights: map[string]*weight{}}
 	for _, t := range f.Tensors {
-		view := viewOf(f, t.Name)
-		w := blocks(t.Type, t.Shape, view)
+		from := sourceIn(f, t.Name)
+		w := blocks(t.Type, t.Shape, from)
 		if t.Type == ggml.Q2_0 && len(t.Shape) == 2 {
-			if err := levelsOfQ2(view, w); err != nil {
+			if err := levelsOfQ2(from, w); err != nil {
 				return nil, err
 			}
 		}
@@ -51,22 +51,25 @@ func fromForeignGGUF(f *gguf.File, name string) (*Weights, error) {
 	return m.open()
 }
 
-// viewOf shows the bytes of a tensor where they lie in the mapped file, and has
-// their pages leave this process' memory afterwards.
-func viewOf(f *gguf.File, name string) bytesOf {
-	return func(use func([]byte) error) error {
-		data, err := f.View(name)
-		if err != nil {
-			return err
-		}
-		defer f.Release(name)
-		return f.Guard(func() error { return use(data) })
+// sourceIn reads a tensor of a file, or shows it where it lies in the mapped file
+// and has its pages leave this process' memory afterwards.
+func sourceIn(f *gguf.File, name string) source {
+	return source{
+		view: func(use func([]byte) error) error {
+			data, err := f.View(name)
+			if err != nil {
+				return err
+			}
+			defer f.Release(name)
+			return f.Guard(func() error { return use(data) })
+		},
+		read: func(dst []byte) error { return f.ReadInto(name, dst) },
 	}
 }
 
 // levelsOfQ2 looks whether a Q2_0 tensor is ternary, as most are, or not.
-func levelsOfQ2(view bytesOf, w *weight) error {
-	return view(func(data []byte) error {
+func levelsOfQ2(from source, w *weight) error {
+	return from.view(func(data []byte) error {
 		if hasLevel2(data) {
 			w.codes.Format.Levels, w.codes.Fine = []int8{-1, 0, 1, 2}, true
 		}
@@ -101,7 +104,7 @@ func (f *foreignModel) open() (*Weights, error) {
 				return nil, err
 			}
 		}
-		w.lazy[n.Name()] = lazy{n.Out[0], func() (*tensor.Tensor, error) { return bases[base].part(kind) }}
+		w.lazy[n.Name()] = lazy{n.Out[0], func(dst *tensor.Tensor) error { return bases[base].fill(kind, dst) }}
 	}
 	if err := f.checkUnused(); err != nil {
 		return nil, err
@@ -182,7 +185,7 @@ func (f *foreignModel) ropeFactors() error {
 	if w.shape.Numel() != pairs || w.float != tensor.F32 {
 		return foreignError("tensor %q is %v, wants %d f32 values", ropeFreqs, w.shape, pairs)
 	}
-	t, err := w.readFloats()
+	t, err := w.readFloats(nil)
 	if err != nil {
 		return err
 	}
@@ -260,8 +263,8 @@ func (f *foreignModel) lazyWeight(base string, want tensor.Type) (*lazyWeight, e
 		return nil, err
 	}
 	if w.stored(isLinear(base)).Format.Quantized() {
-		return &lazyWeight{read: func() (parts, error) {
-			c, err := w.readCodes()
+		return &lazyWeight{read: func(dst []byte) (parts, error) {
+			c, err := w.readCodes(dst)
 			if err != nil {
 				return nil, errors.Wrapf(err, "tensor %q", name)
 			}
@@ -278,8 +281,8 @@ func (f *foreignModel) lazyWeight(base string, want tensor.Type) (*lazyWeight, e
 	if factor != 1 {
 		return nil, foreignError("tensor %q has a scale, but no codes", name)
 	}
-	return &lazyWeight{read: func() (parts, error) {
-		t, err := w.readFloats()
+	return &lazyWeight{read: func(dst []byte) (parts, error) {
+		t, err := w.readFloats(dst)
 		if err != nil {
 			return nil, errors.Wrapf(err, "tensor %q", name)
 		}
@@ -312,7 +315,7 @@ func (f *foreignModel) factor(base string) (float32, error) {
 	if w.shape.Numel() != 1 || w.float != tensor.F32 {
 		return 0, foreignError("tensor %q is %v, wants one f32 value", name, w.shape)
 	}
-	t, err := w.readFloats()
+	t, err := w.readFloats(nil)
 	if err != nil {
 		return 0, err
 	}

@@ -152,13 +152,19 @@ func huggingFaceWeight(d *huggingface.Dir, name, file string) (*weight, error) {
 	if err != nil {
 		return nil, foreignError("tensor %q is of type %s", name, info.DType)
 	}
-	w := blocks(t, info.Shape, func(use func([]byte) error) error {
+	view := func(use func([]byte) error) error {
 		x, err := d.Tensor(name)
 		if err != nil {
 			return err
 		}
 		return use(x.Data)
-	})
+	}
+	w := blocks(t, info.Shape, source{view: view, read: func(dst []byte) error {
+		return view(func(data []byte) error {
+			copy(dst, data)
+			return nil
+		})
+	}})
 	if len(info.Shape) != 2 || !linearFile(file) {
 		return w, nil
 	}
@@ -168,8 +174,8 @@ func huggingFaceWeight(d *huggingface.Dir, name, file string) (*weight, error) {
 		return w, nil
 	}
 	w.codes = layers.Stored{Format: oneScale}
-	w.readCodes = func() (ggml.Codes, error) {
-		x, err := w.readFloats()
+	w.readCodes = func([]byte) (ggml.Codes, error) {
+		x, err := w.readFloats(nil)
 		if err != nil {
 			return ggml.Codes{}, err
 		}
@@ -245,7 +251,7 @@ func packedWeight(d *huggingface.Dir, name string, s tensor.Shape) (*weight, err
 		return nil, foreignError("tensor %q is bytes %v and has no weight_scale: no packed weight", name, s)
 	}
 	w := &weight{shape: tensor.Shape{4 * s[0], s[1]}, codes: layers.Stored{Format: oneScale}, float: tensor.F32}
-	w.readCodes = func() (c ggml.Codes, err error) {
+	w.readCodes = func([]byte) (c ggml.Codes, err error) {
 		packed, err := d.Tensor(name)
 		if err != nil {
 			return c, err
@@ -260,7 +266,7 @@ func packedWeight(d *huggingface.Dir, name string, s tensor.Shape) (*weight, err
 		c.Levels, c.Scales = ternaryLevels, one(v)
 		return c, nil
 	}
-	w.readFloats = func() (*tensor.Tensor, error) {
+	w.readFloats = func([]byte) (*tensor.Tensor, error) {
 		return nil, foreignError("tensor %q is packed, but no linear layer's weight", name)
 	}
 	return w, nil

@@ -12,8 +12,8 @@ import (
 
 // lazy is a state that is read when it is needed.
 type lazy struct {
-	typ   tensor.Type
-	fetch func() (*tensor.Tensor, error)
+	typ  tensor.Type
+	fill func(dst *tensor.Tensor) error
 }
 
 // parts are the states that one weight becomes, by kind: codes, scales, mins or
@@ -23,36 +23,52 @@ type parts map[string]*tensor.Tensor
 // lazyWeight reads a weight once for the states that are asked for one after
 // another. Of what was not asked for yet it keeps scales and minima, never codes.
 type lazyWeight struct {
-	mu   sync.Mutex
-	read func() (parts, error)
+	mu sync.Mutex
+	// read returns the weight's parts, the first of them, codes or weight, in dst
+	// where that is as long as they are.
+	read func(dst []byte) (parts, error)
 	left parts
 }
 
-func (l *lazyWeight) part(kind string) (*tensor.Tensor, error) {
+// first reports whether a kind is that of the part which read puts into memory
+// that it is given.
+func first(kind string) bool { return kind == "codes" || kind == "weight" }
+
+// fill writes a part into dst.
+func (l *lazyWeight) fill(kind string, dst *tensor.Tensor) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t := l.left[kind]; t != nil {
+		copy(dst.Data, t.Data)
 		delete(l.left, kind)
-		return t, nil
+		return nil
 	}
-	all, err := l.read()
+	var room []byte
+	if first(kind) {
+		room = dst.Data
+	}
+	all, err := l.read(room)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t := all[kind]
-	if t == nil {
-		return nil, errors.AssertionFailedf("a weight has no %s", kind)
+	if t == nil || !t.Type.Equal(dst.Type) {
+		return errors.AssertionFailedf("the %s of a weight are not %v", kind, dst.Type)
+	}
+	if &t.Data[0] != &dst.Data[0] {
+		copy(dst.Data, t.Data)
 	}
 	delete(all, kind)
 	delete(all, "codes")
 	l.left = all
-	return t, nil
+	return nil
 }
 
 // Tensor returns the state of a name.
 func (w *Weights) Tensor(name string) (*tensor.Tensor, error) {
 	if l, ok := w.lazy[name]; ok {
-		return l.fetch()
+		t := tensor.New(l.typ)
+		return t, l.fill(t)
 	}
 	t := w.Tensors[name]
 	if t == nil {
@@ -75,12 +91,12 @@ func (w *Weights) putLazy(ctx context.Context, s framework.Store) error {
 	d, can := s.(framework.Deferrer)
 	for name, l := range w.lazy {
 		if can {
-			if err := d.Defer(ctx, name, l.typ, l.fetch); err != nil {
+			if err := d.Defer(ctx, name, l.typ, l.fill); err != nil {
 				return errors.Wrapf(err, "load %s", name)
 			}
 			continue
 		}
-		t, err := l.fetch()
+		t, err := w.Tensor(name)
 		if err == nil {
 			err = s.Put(ctx, name, t)
 		}

@@ -45,7 +45,7 @@ func fromLlama2C(f *llama2c.File, dir string) (*Weights, error) {
 			return nil, err
 		}
 		w := &weight{shape: s, float: tensor.F32}
-		w.readFloats = func() (*tensor.Tensor, error) { return f.Tensor(name) }
+		w.readFloats = func([]byte) (*tensor.Tensor, error) { return f.Tensor(name) }
 		m.weights[name] = w
 	}
 	var err error

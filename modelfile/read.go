@@ -110,6 +110,7 @@ func readInfo(m gguf.Metadata) (i Info) {
 	}
 	i.Name, i.Description = text("general.name"), text("general.description")
 	i.License, i.CreatedBy = text("general.license"), text("tern.created_by")
+	i.Source = text("tern.source")
 	if v, ok := m.Get("tern.bits_per_byte"); ok {
 		i.BitsPerByte, _ = v.(float64)
 	}

@@ -1,6 +1,8 @@
 package modelfile
 
 import (
+	"slices"
+
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/tokenizer"
 )
@@ -30,9 +32,9 @@ func readVocabulary(meta gguf.Metadata) (*tokenizer.Vocabulary, error) {
 		}
 		return spm
 	}
-	v.BOS, v.EOS = m.id("bos", def(1, 11)), m.id("eos", def(2, 11))
-	v.UNK, v.PAD = m.id("unknown", def(0, -1)), m.id("padding", -1)
-	v.AddBOS = m.boolOr(ggmlTokenizer+"add_bos_token", !bpe)
+	v.BOS, v.EOS = m.id("bos", def(1, 11), v), m.id("eos", def(2, 11), v)
+	v.UNK, v.PAD = m.id("unknown", def(0, -1), v), m.id("padding", -1, v)
+	v.AddBOS = m.boolOr(ggmlTokenizer+"add_bos_token", !bpe || slices.Contains(beginWithBOS, v.Pre))
 	v.AddEOS = m.boolOr(ggmlTokenizer+"add_eos_token", false)
 	v.AddSpacePrefix = m.boolOr(ggmlTokenizer+"add_space_prefix", !bpe)
 	return v, m.err
@@ -50,9 +52,18 @@ func list[T any](m *metadata, name string, get func(string) ([]T, error)) []T {
 	})
 }
 
-// id returns the id of a special token, -1 where there is none.
-func (m *metadata) id(name string, def int32) int32 {
-	return int32(m.intOr(ggmlTokenizer+name+"_token_id", int(def)))
+// beginWithBOS are the splits whose texts llama.cpp begins with BOS where the file
+// does not say whether to.
+var beginWithBOS = []string{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"}
+
+// id returns the id of a special token: def, if there is such a token, where the
+// key is missing, and -1 for none.
+func (m *metadata) id(name string, def int32, v *tokenizer.Vocabulary) int32 {
+	key := ggmlTokenizer + name + "_token_id"
+	if _, ok := m.m.Get(key); !ok && int(def) >= len(v.Tokens) {
+		return -1
+	}
+	return int32(m.intOr(key, int(def)))
 }
 
 func (m *metadata) boolOr(key string, def bool) bool { return or(m, key, def, m.bool) }

@@ -18,9 +18,10 @@ type weight struct {
 	// where it is held as floats.
 	codes layers.Stored
 	float tensor.DType // F16 or F32: what holds it, as floats, without loss or as nearly as its type is worth
-	// readCodes and readFloats read it; the latter as float.
-	readCodes  func() (ggml.Codes, error)
-	readFloats func() (*tensor.Tensor, error)
+	// readCodes and readFloats read it; the latter as float. Codes and floats are in
+	// dst where that is as long as they are.
+	readCodes  func(dst []byte) (ggml.Codes, error)
+	readFloats func(dst []byte) (*tensor.Tensor, error)
 }
 
 // stored says how w is held: as a linear, or as a table.
@@ -66,22 +67,33 @@ func floatOf(t ggml.Type) tensor.DType {
 	return tensor.F16
 }
 
-// bytesOf calls use with the bytes of a tensor, which are not use's to keep.
-type bytesOf func(use func(data []byte) error) error
+// source is where the bytes of a tensor lie.
+type source struct {
+	// view calls use with them; they are not use's to keep.
+	view func(use func(data []byte) error) error
+	// read fills dst, which is as long as they are.
+	read func(dst []byte) error
+}
 
 // blocks is the weight that lies in bytes of a ggml type.
-func blocks(t ggml.Type, s tensor.Shape, raw bytesOf) *weight {
+func blocks(t ggml.Type, s tensor.Shape, from source) *weight {
 	w := &weight{shape: s, float: floatOf(t), codes: codesOf(t)}
-	w.readCodes = func() (c ggml.Codes, err error) {
-		err = raw(func(data []byte) error {
-			c, err = ggml.DecodeCodes(t, data, s[0], s[1])
+	w.readCodes = func(dst []byte) (c ggml.Codes, err error) {
+		err = from.view(func(data []byte) error {
+			c, err = ggml.DecodeCodesTo(dst, t, data, s[0], s[1])
 			return err
 		})
 		return c, err
 	}
-	w.readFloats = func() (*tensor.Tensor, error) {
-		out := tensor.New(tensor.Type{DType: w.float, Shape: s})
-		return out, raw(func(data []byte) error { return dequantize(t, data, out) })
+	w.readFloats = func(dst []byte) (*tensor.Tensor, error) {
+		out := &tensor.Tensor{Type: tensor.Type{DType: w.float, Shape: s}, Data: dst}
+		if len(dst) != out.Bytes() {
+			out = tensor.New(out.Type)
+		}
+		if t == ggml.F16 || t == ggml.F32 {
+			return out, from.read(out.Data)
+		}
+		return out, from.view(func(data []byte) error { return dequantize(t, data, out) })
 	}
 	return w
 }
@@ -95,9 +107,6 @@ func dequantize(t ggml.Type, data []byte, out *tensor.Tensor) error {
 		return err
 	case int64(len(data)) != size:
 		return errors.Wrapf(ErrModel, "%d bytes, %v %v has %d", len(data), t, out.Shape, size)
-	case t == ggml.F16 || t == ggml.F32:
-		copy(out.Data, data)
-		return nil
 	case out.DType == tensor.F32:
 		return t.Dequantize(out.F32(), data)
 	}

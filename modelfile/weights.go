@@ -52,6 +52,7 @@ type Info struct {
 	License     string  // of the weights
 	BitsPerByte float64 // measured on text that it did not see; 0 if it was not
 	CreatedBy   string  // program and version
+	Source      string  // what it was exported from, such as a run and a checkpoint's name
 }
 
 // states lists the states that the weights of m must cover.

@@ -32,6 +32,11 @@ func (w *Weights) WriteGGUF(path string) error {
 		return err
 	}
 	meta := append(w.metadata(), gguf.KV{Key: keySum, Value: sum})
+	words, err := w.vocabularyKeys() // for other readers: tern goes by the tokenizer's name
+	if err != nil {
+		return err
+	}
+	meta = append(meta, words...)
 	return gguf.WriteFile(path, meta, tensors)
 }
 
@@ -159,6 +164,7 @@ func (i Info) keys() (kv []gguf.KV) {
 		{"general.description", i.Description},
 		{"general.license", i.License},
 		{"tern.created_by", i.CreatedBy},
+		{"tern.source", i.Source},
 	} {
 		if o.value != "" {
 			kv = append(kv, gguf.KV{Key: o.key, Value: o.value})

@@ -237,6 +237,7 @@ func TestPiecesOfSplits(t *testing.T) {
 		{"deepseek-coder", "if (x)\n\n  ab12", []string{"if", " (", "x", ")", "\n", "\n", " ", " ab", "1", "2"}},
 		{"deepseek-coder", "$你\u9fa5\u9fa6 ", []string{"$", "你\u9fa5", "\u9fa6", " "}},
 		{"deepseek-coder", "+\u0840\u1000\u1038=", []string{"+", "\u0840\u1000", "\u1038", "="}},
+		{"deepseek-coder", "\u1038 \u2028", []string{"\u1038", " \u2028"}},
 	} {
 		var got []string
 		var cut func(text []byte, stages []stage)

@@ -225,7 +225,10 @@ func spaceAndLetters(text []byte) int { return afterSpace(text, isLetter) }
 
 func spaceAndMarks(text []byte) int { return afterSpace(text, isMark) }
 
-// eastAsian is [一-龥ࠀ-一가-퟿]+.
+// eastAsian is [一-龥ࠀ-一가-퟿]+ without the white space among them, which
+// llama.cpp does not look for there.
 func eastAsian(text []byte) int {
-	return spanOf(text, func(r rune) bool { return r >= 0x0800 && r <= 0x9fa5 || r >= 0xac00 && r <= 0xd7ff })
+	return spanOf(text, func(r rune) bool {
+		return (r >= 0x0800 && r <= 0x9fa5 || r >= 0xac00 && r <= 0xd7ff) && classes.class(r) != classSpace
+	})
 }

@@ -92,7 +92,7 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	if err != nil {
 		return errors.Wrapf(err, "%s", dir)
 	}
-	w.Info = infoOf(dir, snap)
+	w.Info = exportInfo(dir, snap)
 	r, err := c.write(w, t)
 	if err != nil {
 		return err
@@ -109,9 +109,21 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 	return nil
 }
 
-// infoOf describes the model of a checkpoint, with what its run knows of it.
-func infoOf(dir string, snap *checkpoint.Snapshot) modelfile.Info {
-	i := modelfile.Info{Name: "tern", CreatedBy: buildVersion().String(), Description: fmt.Sprintf("step %d", snap.Step)}
+// sourceOf names a checkpoint without the place where it lies: RUN/step-N.
+func sourceOf(dir string) string {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return filepath.Base(dir)
+	}
+	return filepath.Base(filepath.Dir(abs)) + "/" + filepath.Base(abs)
+}
+
+// exportInfo describes the model of a checkpoint, with what its run knows of it.
+func exportInfo(dir string, snap *checkpoint.Snapshot) modelfile.Info {
+	i := modelfile.Info{
+		Name: "tern", CreatedBy: buildVersion().String(), Description: fmt.Sprintf("step %d", snap.Step),
+		Source: sourceOf(dir),
+	}
 	raw, err := os.ReadFile(filepath.Join(filepath.Dir(dir), runFile))
 	var r runInfo
 	if err != nil || json.Unmarshal(raw, &r) != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/formats/checkpoint"
-	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/formats/mhc"
+	"github.com/ternlm/tern/internal/regularfile"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
 )
@@ -27,76 +27,32 @@ type tensorRow struct {
 	Type  string `json:"type"`
 	Shape []int  `json:"shape"`
 	Bytes int64  `json:"bytes"`
+	File  string `json:"file,omitempty"` // that holds it, where there may be several
 }
 
 func (a *app) printTensors(rows []tensorRow) error {
 	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "TENSOR\tTYPE\tSHAPE\tBYTES")
+	head := "TENSOR\tTYPE\tSHAPE\tBYTES"
+	if slices.ContainsFunc(rows, func(r tensorRow) bool { return r.File != "" }) {
+		head += "\tFILE"
+	}
+	fmt.Fprintln(tw, head)
 	var sum int64
 	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%v\t%s\n", r.Name, r.Type, r.Shape, thousands(r.Bytes))
+		fmt.Fprintf(tw, "%s\t%s\t%v\t%s", printable(r.Name), r.Type, r.Shape, thousands(r.Bytes))
+		if r.File != "" {
+			fmt.Fprintf(tw, "\t%s", printable(r.File))
+		}
+		fmt.Fprintln(tw)
 		sum += r.Bytes
 	}
 	fmt.Fprintf(tw, "%s\t\t\t%s\n", plural(len(rows), "tensor"), thousands(sum))
 	return tw.Flush()
 }
 
-// inspectGGUF shows metadata and tensors, and for a model of tern its table.
-func (a *app) inspectGGUF(path string, asJSON bool) (err error) {
-	f, err := gguf.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.CombineErrors(err, f.Close()) }()
-	var rows []tensorRow
-	for _, t := range f.Tensors {
-		rows = append(rows, tensorRow{t.Name, t.Type.String(), t.Shape, t.Size})
-	}
-	var table *modelTable
-	w, broken := modelfile.FromGGUF(f)
-	if broken == nil {
-		if table, err = tableOf(w.Info.Name, w.Model); err != nil {
-			return err
-		}
-	} else if arch, err := f.Metadata.String("general.architecture"); err != nil || arch != modelfile.Architecture {
-		broken = nil // another program's model
-	}
-	// What a damaged file says is shown before the error.
-	defer func() { err = errors.CombineErrors(err, errors.Wrapf(broken, "%s", path)) }()
-	if asJSON {
-		return a.json(map[string]any{"file": path, "version": f.Version, "metadata": f.Metadata, "tensors": rows, "model": table})
-	}
-	if table != nil {
-		a.printTable(table)
-		a.printf("\n")
-	}
-	a.printf("%s: GGUF version %d, %s, tensors aligned to %d\n", path, f.Version, size(f.Size), f.Alignment)
-	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	for _, kv := range f.Metadata {
-		fmt.Fprintf(tw, "  %s\t%s\n", kv.Key, short(kv.Value))
-	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	a.printf("\n")
-	return a.printTensors(rows)
-}
-
-// short is a value in at most 100 characters.
-func short(v any) string {
-	s := fmt.Sprint(v)
-	if text, ok := v.(string); ok {
-		s = fmt.Sprintf("%q", text)
-	}
-	if r := []rune(s); len(r) > 100 {
-		s = string(r[:97]) + "..."
-	}
-	return s
-}
-
 // inspectMHC shows the parameters of a residual.
 func (a *app) inspectMHC(path string, asJSON bool) error {
-	r, err := os.Open(path)
+	r, _, err := regularfile.Open(path)
 	if err != nil {
 		return errors.Wrap(err, "inspect")
 	}
@@ -179,7 +135,7 @@ func (a *app) inspectCheckpoint(path string, asJSON bool) error {
 	var rows []tensorRow
 	for _, name := range slices.Sorted(maps.Keys(snap.Tensors)) {
 		t := snap.Tensors[name]
-		rows = append(rows, tensorRow{name, t.DType.String(), t.Shape, int64(len(t.Data))})
+		rows = append(rows, tensorRow{Name: name, Type: t.DType.String(), Shape: t.Shape, Bytes: int64(len(t.Data))})
 	}
 	if asJSON {
 		return a.json(map[string]any{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/formats/checkpoint"
 	"github.com/ternlm/tern/infer"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
@@ -101,6 +102,7 @@ func (j *job) conclude(ctx context.Context) error {
 	w.Info = modelfile.Info{
 		Name: "tern " + j.s.Preset, CreatedBy: buildVersion().String(), BitsPerByte: r.Trained.BitsPerByte,
 		Description: describeTraining(j.s.Recipe.Steps, j.s.Recipe.TokensPerStep(), j.train.Name),
+		Source:      sourceOf(filepath.Join(j.s.Run.Out, checkpoint.Name(int(j.s.Recipe.Steps)))),
 	}
 	if r.MHC, err = export(w, r.GGUF); err != nil {
 		return err

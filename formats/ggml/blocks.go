@@ -53,9 +53,13 @@ var splitters = map[Type]groups{
 // multiple of the type's block, scales that are not finite, and code 3 in TQ2_0.
 // A level of -128 in Q8_0 is ErrLossy: kernels of int8 take levels from -127 on,
 // and Dequantize is the way to read it.
-func DecodeCodes(t Type, data []byte, m, k int) (Codes, error) {
+func DecodeCodes(t Type, data []byte, m, k int) (Codes, error) { return DecodeCodesTo(nil, t, data, m, k) }
+
+// DecodeCodesTo is DecodeCodes with the codes in dst, where that is as long as
+// they are: who converts many weights needs memory for one at a time.
+func DecodeCodesTo(dst []byte, t Type, data []byte, m, k int) (Codes, error) {
 	if EncodesTwoBit(t) {
-		return decodeTwoBit(t, data, m, k)
+		return decodeTwoBit(dst, t, data, m, k)
 	}
 	g, ok := splitters[t]
 	if !ok {
@@ -64,7 +68,7 @@ func DecodeCodes(t Type, data []byte, m, k int) (Codes, error) {
 	if err := t.holds(data, m, k); err != nil {
 		return Codes{}, err
 	}
-	c := Codes{Codes: tensor.New(tensor.T(g.dtype, m, k)), Scales: tensor.New(tensor.T(tensor.F32, m, k/32)), Levels: slices.Clone(g.levels)}
+	c := Codes{Codes: codesIn(dst, g.dtype, m, k), Scales: tensor.New(tensor.T(tensor.F32, m, k/32)), Levels: slices.Clone(g.levels)}
 	scales, mins := c.Scales.F32(), []float32(nil)
 	if g.mins {
 		c.Mins = tensor.New(c.Scales.Type)
@@ -77,6 +81,14 @@ func DecodeCodes(t Type, data []byte, m, k int) (Codes, error) {
 		return Codes{}, errors.WithHint(errors.Wrapf(ErrLossy, "weight %d of %v [%d,%d] has level -128", i, t, m, k), "dequantize the tensor")
 	}
 	return c, nil
+}
+
+// codesIn returns a tensor [m,k] in dst, or in new memory if dst has another size.
+func codesIn(dst []byte, d tensor.DType, m, k int) *tensor.Tensor {
+	if typ := tensor.T(d, m, k); len(dst) == typ.Bytes() {
+		return &tensor.Tensor{Type: typ, Data: dst}
+	}
+	return tensor.New(tensor.T(d, m, k))
 }
 
 // holds returns ErrFormat if data are not those of an [m,k] matrix.
@@ -133,13 +145,19 @@ func splitQ4_K(codes []byte, scales, mins []float32, block []byte) {
 	}
 }
 
-func decodeTwoBit(t Type, data []byte, m, k int) (Codes, error) {
-	codes, scales, err := Decode(t, data, m, k, t.Block())
+func decodeTwoBit(dst []byte, t Type, data []byte, m, k int) (Codes, error) {
+	as, err := of(t)
 	if err != nil {
 		return Codes{}, err
 	}
-	c := Codes{Codes: codes, Scales: scales, Levels: []int8{-1, 0, 1}}
-	if err := CheckTernary(codes); err != nil {
+	if err := t.holds(data, m, k); err != nil {
+		return Codes{}, err
+	}
+	c := Codes{Codes: codesIn(dst, tensor.U2, m, k), Scales: tensor.New(tensor.T(tensor.F32, m, k/as.block)), Levels: []int8{-1, 0, 1}}
+	if err := as.decode(c.Codes.Data, c.Scales.F32(), data, 1); err != nil {
+		return Codes{}, err
+	}
+	if err := CheckTernary(c.Codes); err != nil {
 		if t != Q2_0 {
 			return Codes{}, err
 		}

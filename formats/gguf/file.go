@@ -120,10 +120,20 @@ func (f *File) ReadRaw(name string) ([]byte, error) {
 		return nil, err
 	}
 	data := tensor.AlignedBytes(int(t.Size))
-	if err := f.readAt(data, t, 0); err != nil {
-		return nil, err
+	return data, f.ReadInto(name, data)
+}
+
+// ReadInto is ReadRaw into the memory of dst, which must be as long as the bytes
+// are: ErrType if not.
+func (f *File) ReadInto(name string, dst []byte) error {
+	t, err := f.Tensor(name)
+	if err != nil {
+		return err
 	}
-	return data, nil
+	if int64(len(dst)) != t.Size {
+		return errors.Wrapf(ErrType, "tensor %q has %d bytes, not %d", name, t.Size, len(dst))
+	}
+	return f.readAt(dst, t, 0)
 }
 
 // readAt fills p with t's bytes from at on.

@@ -13,16 +13,16 @@ import (
 
 // source is where the contents of an entry come from when they are needed.
 type source struct {
-	mu    sync.Mutex
-	fetch func() (*tensor.Tensor, error)
-	data  []byte // nil until the entry itself holds its contents
+	mu   sync.Mutex
+	fill func(dst *tensor.Tensor) error
+	data []byte // nil until the entry itself holds its contents
 }
 
 // Defer implements framework.Deferrer.
-func (s *store) Defer(ctx context.Context, name string, t tensor.Type, fetch func() (*tensor.Tensor, error)) error {
+func (s *store) Defer(ctx context.Context, name string, t tensor.Type, fill func(dst *tensor.Tensor) error) error {
 	if s.backend.config.Float64 {
-		x, err := fetch()
-		if err != nil {
+		x := tensor.New(t)
+		if err := fill(x); err != nil {
 			return err
 		}
 		return s.Put(ctx, name, x)
@@ -30,38 +30,29 @@ func (s *store) Defer(ctx context.Context, name string, t tensor.Type, fetch fun
 	if s.closed.Load() {
 		return errors.Wrapf(framework.ErrClosed, "defer %q", name)
 	}
-	checked := func() (*tensor.Tensor, error) {
-		x, err := fetch()
-		if err == nil && (!x.Type.Equal(t) || len(x.Data) != t.Bytes()) {
-			err = errors.Wrapf(framework.ErrMismatch, "state %q came as %v, not as %v", name, x.Type, t)
-		}
-		return x, err
-	}
-	s.put(name, &entry{t: tensor.Tensor{Type: t}, lent: true, source: &source{fetch: checked}})
+	s.put(name, &entry{t: tensor.Tensor{Type: t}, lent: true, source: &source{fill: fill}})
 	return nil
 }
 
-// contents returns e with its data, fetched for the caller alone where e does
-// not hold it.
-func (e *entry) contents() (tensor.Tensor, error) {
+// contents returns e with its data: its own, or, where e does not hold any, in
+// memory that room gives for so many bytes.
+func (e *entry) contents(room func(n int) []byte) (tensor.Tensor, error) {
 	if e.source == nil {
 		return e.t, nil
 	}
 	e.source.mu.Lock()
 	defer e.source.mu.Unlock()
-	if e.source.data != nil {
-		return tensor.Tensor{Type: e.t.Type, Data: e.source.data}, nil
+	t := tensor.Tensor{Type: e.t.Type, Data: e.source.data}
+	if t.Data != nil {
+		return t, nil
 	}
-	x, err := e.source.fetch()
-	if err != nil {
-		return tensor.Tensor{}, err
-	}
-	return *x, nil
+	t.Data = room(t.Type.Bytes())
+	return t, e.source.fill(&t)
 }
 
-// hold is contents, which e holds from then on.
+// hold is contents in memory of e's own, which it holds from then on.
 func (e *entry) hold() (tensor.Tensor, error) {
-	t, err := e.contents()
+	t, err := e.contents(tensor.AlignedBytes)
 	if err != nil || e.source == nil {
 		return t, err
 	}
@@ -69,10 +60,6 @@ func (e *entry) hold() (tensor.Tensor, error) {
 	defer e.source.mu.Unlock()
 	if e.source.data == nil {
 		e.source.data = t.Data
-		if !tensor.Aligned(t.Data) {
-			e.source.data = tensor.AlignedBytes(len(t.Data))
-			copy(e.source.data, t.Data)
-		}
 	}
 	t.Data = e.source.data
 	return t, nil
@@ -154,12 +141,21 @@ func (p Prepared) deferred(from []*entry) bool {
 	return false
 }
 
-// fillLate fills a layout from contents that are fetched for it, on the calling
-// goroutine.
-func (p preparation) fillLate() error {
+// fillLate fills a layout from contents that are fetched for it into memory of
+// rooms, one for each operand, on the calling goroutine.
+func (p preparation) fillLate(rooms *[][]byte) error {
 	in := make([]tensor.Tensor, len(p.layout.from))
+	for len(*rooms) < len(in) {
+		*rooms = append(*rooms, nil)
+	}
 	for i, e := range p.layout.from {
-		t, err := e.contents()
+		t, err := e.contents(func(n int) []byte {
+			room := &(*rooms)[i]
+			if len(*room) < n {
+				*room = tensor.AlignedBytes(n)
+			}
+			return (*room)[:n:n]
+		})
 		if err != nil {
 			return err
 		}
@@ -192,9 +188,10 @@ func refreshLate(ps []preparation, workers int) error {
 	for range workers {
 		go func() {
 			var err error
+			var rooms [][]byte // for one weight after another
 			for p := range next {
 				if err == nil {
-					err = p.layout.update(p.fillLate)
+					err = p.layout.update(func() error { return p.fillLate(&rooms) })
 				}
 			}
 			failures <- err

@@ -104,7 +104,7 @@ func (s *store) state(n *graph.Node, written, little bool) (*entry, error) {
 	case !e.t.Type.Equal(n.Out[0]):
 		return nil, errors.Wrapf(framework.ErrMismatch, "state %q is %v, the graph declares %v", n.Name(), e.t.Type, n.Out[0])
 	case written && (owner != s || e.lent):
-		t, err := e.contents()
+		t, err := e.contents(tensor.AlignedBytes)
 		if err != nil {
 			return nil, err
 		}
@@ -165,7 +165,7 @@ func (s *store) ReadInto(_ context.Context, name string, dst *tensor.Tensor) err
 	if !s.backend.accepts(dst, e.t.Type) {
 		return errors.Wrapf(framework.ErrMismatch, "read %q: it is %v", name, e.t.Type)
 	}
-	have, err := e.contents()
+	have, err := e.contents(tensor.AlignedBytes)
 	if err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (s *store) Get(_ context.Context, name string) (*tensor.Tensor, error) {
 	if e == nil {
 		return nil, errors.Wrapf(framework.ErrNoState, "%q", name)
 	}
-	have, err := e.contents()
+	have, err := e.contents(tensor.AlignedBytes)
 	if err != nil {
 		return nil, err
 	}
