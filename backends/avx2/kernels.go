@@ -18,6 +18,7 @@ func (k parallel) kernels() host.Table {
 	addLosses(t)
 	t.Add("matmul", k.matMul())
 	t.Add("matmul", k.halfMatMul())
+	t.Add("gather", halfGather())
 	t.Add("attention", k.attention())
 	t.Add("attention.vjp", k.attentionVJP())
 	addProducts(t, anyLevels, ternary)

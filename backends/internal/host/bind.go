@@ -34,9 +34,7 @@ func (b *binder) bind() (*bound, error) {
 	if err := b.bindStates(); err != nil {
 		return nil, err
 	}
-	if err := b.holdStates(); err != nil {
-		return nil, err
-	}
+	b.holdStates()
 	arena := roundUp(b.plan.Arena)
 	work := b.store.workspace(arena + b.scratchBytes())
 	b.arena, b.scratch = work[:b.plan.Arena], work[arena:]
@@ -222,7 +220,7 @@ func (b *binder) prepare(n *graph.Node, c *Call, p Prepared, used *int) []byte {
 	}
 	made := preparation{layout: d}
 	if p.deferred(from) {
-		made.late = p.Fill
+		made.late, made.inPlace = p.Fill, p.InPlace && len(from) == 1
 		for _, t := range in {
 			made.types = append(made.types, t.Type)
 		}

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/errors"
 
@@ -13,9 +14,10 @@ import (
 
 // source is where the contents of an entry come from when they are needed.
 type source struct {
-	mu   sync.Mutex
-	fill func(dst *tensor.Tensor) error
-	data []byte // nil until the entry itself holds its contents
+	mu     sync.Mutex
+	fill   func(dst *tensor.Tensor) error
+	data   []byte // memory of the entry's own, nil as long as nobody reads it in place
+	filled atomic.Bool
 }
 
 // Defer implements framework.Deferrer.
@@ -34,77 +36,78 @@ func (s *store) Defer(ctx context.Context, name string, t tensor.Type, fill func
 	return nil
 }
 
-// contents returns e with its data: its own, or, where e does not hold any, in
-// memory that room gives for so many bytes.
+// contents returns e with its data: its own, or, where e has no memory, in what
+// room gives for so many bytes.
 func (e *entry) contents(room func(n int) []byte) (tensor.Tensor, error) {
 	if e.source == nil {
 		return e.t, nil
 	}
 	e.source.mu.Lock()
 	defer e.source.mu.Unlock()
-	t := tensor.Tensor{Type: e.t.Type, Data: e.source.data}
-	if t.Data != nil {
-		return t, nil
+	if e.source.data != nil {
+		return tensor.Tensor{Type: e.t.Type, Data: e.source.data}, e.fillLocked()
 	}
-	t.Data = room(t.Type.Bytes())
+	t := tensor.Tensor{Type: e.t.Type, Data: room(e.t.Type.Bytes())}
 	return t, e.source.fill(&t)
 }
 
-// hold is contents in memory of e's own, which it holds from then on.
-func (e *entry) hold() (tensor.Tensor, error) {
-	t, err := e.contents(tensor.AlignedBytes)
-	if err != nil || e.source == nil {
-		return t, err
-	}
+// hold gives a deferred entry memory of its own, which fill fills.
+func (e *entry) hold() []byte {
 	e.source.mu.Lock()
 	defer e.source.mu.Unlock()
 	if e.source.data == nil {
-		e.source.data = t.Data
+		e.source.data = tensor.AlignedBytes(e.t.Type.Bytes())
 	}
-	t.Data = e.source.data
-	return t, nil
+	return e.source.data
+}
+
+// fill fills the memory of an entry that holds its contents, once.
+func (e *entry) fill() error {
+	e.source.mu.Lock()
+	defer e.source.mu.Unlock()
+	return e.fillLocked()
+}
+
+func (e *entry) fillLocked() error {
+	if e.source.filled.Load() {
+		return nil
+	}
+	err := e.source.fill(&tensor.Tensor{Type: e.t.Type, Data: e.source.data})
+	e.source.filled.Store(err == nil)
+	return err
 }
 
 // holdStates has the deferred states of the graph whose contents a kernel reads
 // hold them. Those that kernels read only through layouts of their own do not.
-func (b *binder) holdStates() error {
+func (b *binder) holdStates() {
 	for _, n := range b.plan.Graph.Nodes {
 		if n.IsInput() || n.IsState() || n.Op.View {
 			continue
 		}
 		read := b.readInPlace(n)
 		for i, v := range n.In {
-			if state := b.plan.Slots[v].State; state != nil && read[i] {
-				if err := b.holdState(state); err != nil {
-					return err
-				}
+			if read[i] {
+				b.holdState(v)
 			}
 		}
 	}
-	var leave []graph.Value
 	for _, o := range b.plan.Graph.Outputs {
-		leave = append(leave, o.Value)
+		b.holdState(o.Value)
 	}
 	for _, u := range b.plan.Graph.Updates {
-		leave = append(leave, u.Value)
+		b.holdState(u.Value)
 	}
-	for _, v := range leave {
-		if state := b.plan.Slots[v].State; state != nil {
-			if err := b.holdState(state); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
-func (b *binder) holdState(state *graph.Node) error {
-	t, err := b.states[state].hold()
-	if err != nil {
-		return errors.Wrapf(err, "state %q", state.Name())
+func (b *binder) holdState(v graph.Value) {
+	state := b.plan.Slots[v].State
+	if state == nil || b.held[state] != nil {
+		return
 	}
-	b.held[state] = t.Data
-	return nil
+	if e := b.states[state]; e.source != nil {
+		b.held[state] = e.hold()
+		b.out.held = append(b.out.held, e)
+	}
 }
 
 // readInPlace reports which operands n's kernel reads where they lie.
@@ -150,6 +153,9 @@ func (p preparation) fillLate(rooms *[][]byte) error {
 	}
 	for i, e := range p.layout.from {
 		t, err := e.contents(func(n int) []byte {
+			if p.inPlace {
+				return p.layout.data[:n:n]
+			}
 			room := &(*rooms)[i]
 			if len(*room) < n {
 				*room = tensor.AlignedBytes(n)
@@ -167,21 +173,28 @@ func (p preparation) fillLate(rooms *[][]byte) error {
 	return nil
 }
 
-// refreshLate fills the layouts of deferred states that are stale, each worker
-// fetching and filling one at a time.
-func refreshLate(ps []preparation, workers int) error {
-	var stale []preparation
-	for _, p := range ps {
-		if p.late != nil && !p.layout.fresh() {
-			stale = append(stale, p)
+// fetch fills what deferred states are wanted for: the memory of those that are
+// held, and layouts that are stale. Each worker takes one at a time.
+func (b *bound) fetch(workers int) error {
+	var jobs []func(rooms *[][]byte) error
+	for _, e := range b.held { // first: they are the largest
+		if !e.source.filled.Load() {
+			jobs = append(jobs, func(*[][]byte) error { return e.fill() })
 		}
 	}
-	if len(stale) == 0 {
+	for _, p := range b.prepared {
+		if p.late != nil && !p.layout.fresh() {
+			jobs = append(jobs, func(rooms *[][]byte) error {
+				return p.layout.update(func() error { return p.fillLate(rooms) })
+			})
+		}
+	}
+	if len(jobs) == 0 {
 		return nil
 	}
-	next := make(chan preparation, len(stale))
-	for _, p := range stale {
-		next <- p
+	next := make(chan func(*[][]byte) error, len(jobs))
+	for _, j := range jobs {
+		next <- j
 	}
 	close(next)
 	failures := make(chan error, workers)
@@ -189,9 +202,9 @@ func refreshLate(ps []preparation, workers int) error {
 		go func() {
 			var err error
 			var rooms [][]byte // for one weight after another
-			for p := range next {
+			for j := range next {
 				if err == nil {
-					err = p.layout.update(func() error { return p.fillLate(&rooms) })
+					err = j(&rooms)
 				}
 			}
 			failures <- err

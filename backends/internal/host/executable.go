@@ -30,6 +30,7 @@ type bound struct {
 	loops      []Loop
 	safe       int // loops before the first that writes a state
 	prepared   []preparation
+	held       []*entry // deferred states that kernels read where they lie
 	inputs     []tensor.Tensor
 	outputs    []tensor.Tensor
 	copies     []stateCopy
@@ -43,8 +44,9 @@ type preparation struct {
 	fill   []Loop
 	// late, instead of fill, makes the loops once the contents of deferred states
 	// have been fetched.
-	late  func(dst []byte, in []tensor.Tensor) []Loop
-	types []tensor.Type // of late's in
+	late    func(dst []byte, in []tensor.Tensor) []Loop
+	types   []tensor.Type // of late's in
+	inPlace bool          // the contents may be fetched into the layout's memory
 }
 
 // stateCopy moves an update's value into its state after the run.
@@ -120,7 +122,7 @@ func (b *bound) run(ctx context.Context, pool *Pool) error {
 		return errors.Wrap(err, "run")
 	}
 	b.failure.Store(nil)
-	if err := refreshLate(b.prepared, pool.Workers()); err != nil {
+	if err := b.fetch(pool.Workers()); err != nil {
 		return errors.Wrap(err, "fetch the states of a run")
 	}
 	for _, p := range b.prepared {

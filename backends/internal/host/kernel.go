@@ -45,7 +45,10 @@ type Prepared struct {
 	// Sole says that the kernel reads these operands through this layout alone, so
 	// that contents which can be fetched again need not be kept beside it.
 	Sole bool
-	Fill     func(dst []byte, in []tensor.Tensor) []Loop // in follows Operands
+	// InPlace says that Fill may find its only operand in the memory of dst, which
+	// then is at least as long.
+	InPlace bool
+	Fill func(dst []byte, in []tensor.Tensor) []Loop // in follows Operands
 }
 
 // Kernel computes one op.

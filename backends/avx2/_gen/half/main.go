@@ -26,6 +26,7 @@ func main() {
 			e.sum(width)
 		}
 	}
+	panelDots()
 	Generate()
 }
 
@@ -217,3 +218,76 @@ func (e element) sum(width int) {
 	VZEROUPPER()
 	RET()
 }
+
+// panelDots writes the products of a vector with the rows of panels: 16 rows are 16 lanes as they lie, so that nothing is
+// shuffled, and each product is one chain over ascending k.
+func panelDots() {
+	TEXT("panelDotsHalf", NOSPLIT, "func(dst, x []float32, panels []uint16, k, n int)")
+	Doc("panelDotsHalf sets dst[16*p+j] = chain of fma(x[l], panels[16*(p*k+l)+j], .) over l = 0..k-1 from zero, for j < 16,",
+		"p < n; k is a positive multiple of 4. It is panelDotsHalfRef.")
+	Pragma("noescape")
+	dst, panels := Load(Param("dst").Base(), GP64()), Load(Param("panels").Base(), GP64())
+	size, n := Load(Param("k"), GP64()), Load(Param("n"), GP64())
+	SHLQ(Imm(5), size) // bytes of a panel
+	for _, width := range []int{2, 1} {
+		name := fmt.Sprint(width)
+		Label("panels" + name)
+		CMPQ(n, U32(width))
+		JLT(LabelRef("less" + name))
+		panelPass(name, width, dst, panels, size)
+		SUBQ(U32(width), n)
+		JMP(LabelRef("panels" + name))
+		Label("less" + name)
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// panelPass multiplies by `width` panels and moves on to those after them.
+func panelPass(name string, width int, dst, panels, size Register) {
+	const unroll = 4
+	acc := make([]VecVirtual, 2*width)
+	for i := range acc {
+		acc[i] = YMM()
+		VXORPS(acc[i], acc[i], acc[i])
+	}
+	x, left := Load(Param("x").Base(), GP64()), Load(Param("k"), GP64())
+	Label("steps" + name)
+	for l := range unroll {
+		b := YMM()
+		VBROADCASTSS(Mem{Base: x, Disp: 4 * l}, b)
+		for i := range acc {
+			at := Mem{Base: panels, Disp: 32*l + 16*(i%2)}
+			if i >= 2 {
+				at.Index, at.Scale = size, 1
+			}
+			v := YMM()
+			VCVTPH2PS(at, v)
+			VFMADD231PS(v, b, acc[i])
+		}
+	}
+	// Each panel is its own stream.
+	for i := range width {
+		for at := 0; at < 32*unroll; at += 64 {
+			m := Mem{Base: panels, Disp: panelAhead + at}
+			if i == 1 {
+				m.Index, m.Scale = size, 1
+			}
+			PREFETCHT0(m)
+		}
+	}
+	ADDQ(Imm(32*unroll), panels)
+	ADDQ(Imm(4*unroll), x)
+	SUBQ(Imm(unroll), left)
+	JNE(LabelRef("steps" + name))
+	for i := range acc {
+		VMOVUPS(acc[i], Mem{Base: dst, Disp: 32 * i})
+	}
+	ADDQ(U32(64*width), dst)
+	if width == 2 {
+		ADDQ(size, panels)
+	}
+}
+
+// panelAhead is how far ahead of where it reads panelDotsHalf asks the memory, in bytes.
+const panelAhead = 2048

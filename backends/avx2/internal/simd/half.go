@@ -2,10 +2,8 @@ package simd
 
 //go:generate go run -C ../../_gen ./half -out ../internal/simd/half_amd64.s -stubs ../internal/simd/half_stub_amd64.go -pkg simd
 
-const (
-	rowLanes = 8  // rows of a vector of rowDots
-	passRows = 32 // rows that it goes through together
-)
+// rowLanes is the number of rows of a vector of rowDots.
+const rowLanes = 8
 
 // Rows are the elements of a matrix, stored as f32 or as f16: one of the two is set. Kernels widen f16 as they read it,
 // so that the f32 values never stand in memory.
@@ -16,16 +14,6 @@ type Rows struct {
 
 // Len is the number of elements.
 func (r *Rows) Len() int { return max(len(r.F32), len(r.F16)) }
-
-// Dots sets dst[j] to the product of x with row lo+j of [n, k] rows, for j < hi-lo. A product is one chain of fused
-// multiply-adds over ascending k from zero, as in Gemm, so its bits do not depend on which of the two made it.
-func (r *Rows) Dots(dst, x []float32, k, lo, hi int) {
-	blocks := (hi - lo) / rowLanes
-	r.dots(dst, x, lo*k, k, k, blocks, passRows*k)
-	if done := lo + blocks*rowLanes; done < hi {
-		r.tail(dst[done-lo:], x, done*k, k, k, hi-done)
-	}
-}
 
 // dots is rowDots of rows that start at element at.
 func (r *Rows) dots(dst, x []float32, at, ld, k, blocks, ahead int) {
@@ -102,14 +90,4 @@ func (r *Rows) widen(area []float32, at, ld, n, d int) (rows []float32, stride i
 		F16ToF32(area[j*d:(j+1)*d], r.F16[at+j*ld:])
 	}
 	return area, d
-}
-
-// PackPanels packs steps k0 to k0+k-1 of panels lo to hi-1 of the transpose of [n, ld] rows into dst, as PanelSource does;
-// area is memory for 16*k floats.
-func (r *Rows) PackPanels(dst, area []float32, n, ld, lo, hi, k0, k int) {
-	for p := lo; p < hi; p++ {
-		count := min(panelCols, n-p*panelCols)
-		rows, stride := r.widen(area, p*panelCols*ld+k0, ld, count, k)
-		packRows(dst[(p-lo)*panelCols*k:(p-lo+1)*panelCols*k], rows, stride, k, count)
-	}
 }

@@ -45,15 +45,16 @@ func BenchmarkAttentionOfOneToken(b *testing.B) {
 	}
 }
 
-// BenchmarkRowDots multiplies one token by an f16 output layer.
-func BenchmarkRowDots(b *testing.B) {
+// BenchmarkHalfPanels multiplies one token by an f16 output layer.
+func BenchmarkHalfPanels(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 1))
 	const n, k = 50257, 768
-	rows := randomRows(r, n*k, true)
+	w := HalfPanels(tensor.View[uint16](tensor.AlignedBytes(2 * HalfPanelLen(n, k))))
+	w.Pack(randomRows(r, n*k, true).F16, n, k, 0, ceilDiv(n, panelCols))
 	x, y := randFloats(r, k, 1), make([]float32, n)
 	b.SetBytes(2 * n * k)
 	for b.Loop() {
-		rows.Dots(y, x, k, 0, n)
+		w.Dots(y, x, n, k, 0, ceilDiv(n, panelCols))
 	}
 }
 

@@ -33,3 +33,7 @@ func rowSum32Half(dst, p []float32, rows []uint16, ld, n, _ int, first bool) {
 func rowSum8Half(dst, p []float32, rows []uint16, ld, n, _ int, first bool) {
 	rowSumHalfRef(8, dst, p, rows, ld, n, first)
 }
+
+func panelDotsHalf(dst, x []float32, panels []uint16, k, n int) {
+	panelDotsHalfRef(dst, x, panels, k, n)
+}

@@ -59,3 +59,9 @@ func rowSum32Half(dst []float32, p []float32, rows []uint16, ld int, n int, ahea
 //
 //go:noescape
 func rowSum8Half(dst []float32, p []float32, rows []uint16, ld int, n int, ahead int, first bool)
+
+// panelDotsHalf sets dst[16*p+j] = chain of fma(x[l], panels[16*(p*k+l)+j], .) over l = 0..k-1 from zero, for j < 16,
+// p < n; k is a positive multiple of 4. It is panelDotsHalfRef.
+//
+//go:noescape
+func panelDotsHalf(dst []float32, x []float32, panels []uint16, k int, n int)

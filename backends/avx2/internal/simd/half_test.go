@@ -70,48 +70,62 @@ func TestRowSumsAreTheReferenceChains(t *testing.T) {
 	}
 }
 
-// A few tokens by rows and many by panels must give the same bits.
-func TestDotsAndPanelsHaveTheBitsOfGemm(t *testing.T) {
+// A few tokens by panels as they are and many by widened ones must give the same bits.
+func TestHalfPanelsHaveTheBitsOfGemm(t *testing.T) {
 	r := rand.New(rand.NewPCG(33, 1))
-	for range 60 {
+	for range 80 {
 		n, k := 1+r.IntN(130), 1+r.IntN(100)
 		if r.IntN(2) == 0 {
-			k = 8 * (1 + r.IntN(60))
+			k = 4 * (1 + r.IntN(60))
 		}
-		f := randFloats(r, n*k, 0)
-		h, widened := halves(f)
+		h, f := halves(randFloats(r, n*k, 0))
 		x := randFloats(r, k, 1)
-		for _, c := range []struct {
-			rows Rows
-			f    []float32
-		}{{Rows{F32: f}, f}, {Rows{F16: h}, widened}} {
-			g := Gemm{M: 1, N: n, K: k, TransB: true}
-			want := make([]float32, n)
-			runPhases(r, g.Phases(x, c.f, want, make([]byte, g.ScratchBytes())))
-			got := make([]float32, n)
-			cut := r.IntN(n + 1)
-			c.rows.Dots(got, x, k, 0, cut)
-			c.rows.Dots(got[cut:], x, k, cut, n)
-			sameBits(t, fmt.Sprintf("%d rows of %d, f16 %v", n, k, c.rows.F16 != nil), got, want)
+		g := Gemm{M: 1, N: n, K: k, TransB: true}
+		want := make([]float32, n)
+		runPhases(r, g.Phases(x, f, want, make([]byte, g.ScratchBytes())))
+		panels := ceilDiv(n, panelCols)
+		w := make(HalfPanels, HalfPanelLen(n, k))
+		for i := range w {
+			w[i] = 0x7e00 // not a number: everything is written
+		}
+		packed := r.IntN(panels + 1)
+		w.Pack(h, n, k, packed, panels)
+		w.Pack(h, n, k, 0, packed)
 
-			k0 := r.IntN(k)
-			steps, panels := 1+r.IntN(k-k0), ceilDiv(n, panelCols)
-			packed := make([]float32, panels*panelCols*steps)
-			c.rows.PackPanels(packed, make([]float32, panelCols*steps), n, k, 0, panels, k0, steps)
-			for i := range panels * panelCols * steps {
-				row, l, want := i/(panelCols*steps)*panelCols+i%panelCols, k0+i/panelCols%steps, float32(0)
-				if row < n {
-					want = c.f[row*k+l]
-				}
-				if packed[i] != want {
-					t.Fatalf("panel element of row %d, step %d is %v, want %v", row, l, packed[i], want)
-				}
-			}
+		cut := r.IntN(panels + 1)
+		got, check := guarded(t, n, 0)
+		w.Dots(got[min(cut*panelCols, n):], x, n, k, cut, panels)
+		w.Dots(got, x, n, k, 0, cut)
+		sameBits(t, fmt.Sprintf("%d rows of %d, cut at %d", n, k, cut), got, want)
+		check()
+		reference := make([]float32, panels*panelCols)
+		panelDotsHalfRef(reference, x, w, k, panels)
+		sameBits(t, "reference", reference[:n], want)
+		checkWidened(t, r, w, f, n, k)
+	}
+}
+
+// checkWidened compares rows and pieces of panels with the weights f [n,k] that they are made of.
+func checkWidened(t *testing.T, r *rand.Rand, w HalfPanels, f []float32, n, k int) {
+	t.Helper()
+	row, at := make([]float32, k), r.IntN(n)
+	w.Row(row, k, at)
+	sameBits(t, "row", row, f[at*k:(at+1)*k])
+	k0, panels := r.IntN(k), ceilDiv(n, panelCols)
+	steps := 1 + r.IntN(k-k0)
+	wide := make([]float32, panels*panelCols*steps)
+	w.PackPanels(wide, k, 0, panels, k0, steps)
+	for i, got := range wide {
+		row, l, want := i/(panelCols*steps)*panelCols+i%panelCols, k0+i/panelCols%steps, float32(0)
+		if row < n {
+			want = f[row*k+l]
+		}
+		if got != want {
+			t.Fatalf("panel element of row %d, step %d is %v, want %v", row, l, got, want)
 		}
 	}
 }
 
-// Keys and values in f16 give the bits of the same numbers in f32, few queries or many.
 func TestAttentionOverHalvesIsThatOverTheirValues(t *testing.T) {
 	r := rand.New(rand.NewPCG(34, 1))
 	for _, d := range []int{8, 12, 32, 40, 64, 96, 128} {
@@ -158,9 +172,9 @@ func TestFewQueriesHaveTheBitsOfTiles(t *testing.T) {
 }
 
 func TestDotsAllocateNothing(t *testing.T) {
-	rows := Rows{F16: make([]uint16, 64*64)}
-	x, y := make([]float32, 64), make([]float32, 64)
-	if n := testing.AllocsPerRun(10, func() { rows.Dots(y, x, 64, 0, 64) }); n > 0 {
+	w := make(HalfPanels, HalfPanelLen(70, 64))
+	x, y := make([]float32, 64), make([]float32, 70)
+	if n := testing.AllocsPerRun(10, func() { w.Dots(y, x, 70, 64, 0, 5) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
