@@ -203,6 +203,11 @@ func (f *foreignModel) ropeFactors() error {
 // linears are the last parts of the names of linear layers.
 var linears = []string{"wq", "wk", "wv", "wo", "gate", "up", "down"}
 
+// isRotated reports whether a layer's output is turned by rotary positions.
+func isRotated(base string) bool {
+	return strings.HasSuffix(base, ".wq") || strings.HasSuffix(base, ".wk")
+}
+
 func isLinear(base string) bool {
 	return slices.Contains(linears, base[strings.LastIndexByte(base, '.')+1:])
 }
@@ -255,7 +260,7 @@ func (f *foreignModel) lazyWeight(base string, want tensor.Type) (*lazyWeight, e
 	}
 	name := fileName(base + ".weight")
 	order := func(t *tensor.Tensor) *tensor.Tensor { return t }
-	if f.halves && (strings.HasSuffix(base, ".wq") || strings.HasSuffix(base, ".wk")) {
+	if f.halves && isRotated(base) {
 		order = func(t *tensor.Tensor) *tensor.Tensor { return pairRows(t, f.config.HeadDim()) }
 	}
 	factor, err := f.factor(base)

@@ -224,7 +224,7 @@ func (l *llamaWriter) linear(n *graph.Node, base string) gguf.TensorInfo {
 			return err
 		}
 		x = l.fold(base, x)
-		if l.halves && (strings.HasSuffix(base, ".wq") || strings.HasSuffix(base, ".wk")) {
+		if l.halves && isRotated(base) {
 			x = x.reorder(func(t *tensor.Tensor) *tensor.Tensor { return halveRows(t, l.w.Model.HeadDim()) })
 		}
 		return errors.Wrapf(l.write(out, name, x), "as %v", l.Type)

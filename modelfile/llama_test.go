@@ -41,7 +41,11 @@ func collected(t *testing.T, be framework.Backend, c model.Config) *modelfile.We
 func llamaFile(t *testing.T, w *modelfile.Weights, typ ggml.Type) (path string, folded float64) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "llama.gguf")
-	l, err := w.WriteLlama(path, modelfile.LlamaOptions{Type: typ})
+	o := modelfile.LlamaOptions{Type: typ}
+	if w.Model.SubNorm {
+		o.Arch = modelfile.BitNet
+	}
+	l, err := w.WriteLlama(path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,12 +69,17 @@ func TestLlamaFilesReadBackToTheSameBits(t *testing.T) {
 		typ    ggml.Type
 		change func(*model.Config)
 	}{
-		"ternary":              {ggml.Q2_0, func(*model.Config) {}},
-		"ternary, f16 head":    {ggml.Q2_0, func(c *model.Config) { c.Head = "f16" }},
-		"ternary, tied":        {ggml.Q2_0, func(c *model.Config) { c.Head, c.Tied = "f16", true }},
-		"row scales":           {ggml.Q2_0, func(c *model.Config) { c.Quant = "ternary:group=row" }},
-		"TQ2_0":                {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=256" }},
-		"TQ2_0, row scales":    {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=row" }},
+		"ternary":           {ggml.Q2_0, func(*model.Config) {}},
+		"ternary, f16 head": {ggml.Q2_0, func(c *model.Config) { c.Head = "f16" }},
+		"ternary, tied":     {ggml.Q2_0, func(c *model.Config) { c.Head, c.Tied = "f16", true }},
+		"row scales":        {ggml.Q2_0, func(c *model.Config) { c.Quant = "ternary:group=row" }},
+		"TQ2_0":             {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=256" }},
+		"TQ2_0, row scales": {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=row" }},
+		"TQ1_0":             {ggml.TQ1_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=256" }},
+		"bitnet":            {ggml.Q2_0, func(c *model.Config) { c.SubNorm, c.Head, c.Tied = true, "f16", true }},
+		"bitnet, whole": {ggml.F32, func(c *model.Config) {
+			c.SubNorm, c.Head, c.Tied, c.Quant, c.Activation, c.RoPEFactors = true, "f16", true, "none", "relu2", ramp(16)
+		}},
 		"not quantized, whole": {ggml.F32, func(c *model.Config) { c.Quant, c.Head = "none", "f16" }},
 	} {
 		w := collected(t, be, plain(v.change))

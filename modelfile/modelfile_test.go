@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	_ "github.com/ternlm/tern/backends/all"
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/data/tinystories"
+	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/formats/mhc"
 	"github.com/ternlm/tern/framework"
@@ -288,13 +291,59 @@ func FuzzFromGGUF(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(must(os.ReadFile(path)))
+	f.Add(must(os.ReadFile(smallForeign(f))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := gguf.Read(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
 			return
 		}
-		if w, err := modelfile.FromGGUF(g); err == nil && len(w.Tensors) == 0 {
-			t.Error("a model without tensors")
+		w, err := modelfile.FromGGUF(g)
+		if err != nil {
+			return
+		}
+		nodes := must(w.Model.LossOf(1, 1, modelfile.Pass)).States
+		for _, n := range nodes {
+			if x, err := w.Tensor(n.Name()); err == nil && !x.Type.Equal(n.Out[0]) {
+				t.Errorf("%s is %v, not %v", n.Name(), x.Type, n.Out[0])
+			}
 		}
 	})
+}
+
+// smallForeign is a file of architecture bitnet with quantized weights and a
+// vocabulary of its own.
+func smallForeign(t testing.TB) string {
+	f := &file{meta: gguf.Metadata{
+		{Key: "general.architecture", Value: "bitnet"}, {Key: "bitnet.context_length", Value: uint32(8)}, {Key: "bitnet.embedding_length", Value: uint32(64)},
+		{Key: "bitnet.block_count", Value: uint32(1)}, {Key: "bitnet.feed_forward_length", Value: uint32(64)}, {Key: "bitnet.attention.head_count", Value: uint32(2)},
+		{Key: "bitnet.attention.layer_norm_rms_epsilon", Value: float32(1e-5)}, {Key: "bitnet.rope.scaling.type", Value: "yarn"},
+		{Key: "bitnet.rope.scaling.factor", Value: float32(2)}, {Key: "tokenizer.ggml.model", Value: "llama"},
+		{Key: "tokenizer.ggml.tokens", Value: []string{"<unk>", "<s>", "</s>", "a"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, 0, -1}},
+		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 3, 1}},
+	}}
+	add := func(name string, typ ggml.Type, dims ...int) {
+		f.put(gguf.FromBytes(name, typ, dims, make([]byte, must(typ.Bytes(dims)))))
+	}
+	add("token_embd.weight", ggml.Q6_K, 4, 256)
+	f.set("bitnet.embedding_length", uint32(256))
+	for name, typ := range map[string]ggml.Type{"attn_q": ggml.Q2_0, "attn_k": ggml.TQ1_0, "attn_v": ggml.Q4_0, "attn_output": ggml.Q8_0} {
+		add("blk.0."+name+".weight", typ, 256, 256)
+	}
+	add("blk.0.attn_q.scale", ggml.F32, 1)
+	for name, typ := range map[string]ggml.Type{"ffn_gate": ggml.Q4_K, "ffn_up": ggml.BF16} {
+		add("blk.0."+name+".weight", typ, 64, 256)
+	}
+	add("blk.0.ffn_down.weight", ggml.Q4_1, 256, 64)
+	for name, n := range map[string]int{"blk.0.attn_norm": 256, "blk.0.ffn_norm": 256, "blk.0.attn_sub_norm": 256, "blk.0.ffn_sub_norm": 64, "output_norm": 256} {
+		add(name+".weight", ggml.F32, n)
+	}
+	slices.SortFunc(f.tensors, func(a, b gguf.TensorInfo) int { return strings.Compare(a.Name, b.Name) })
+	path := filepath.Join(t.TempDir(), "foreign.gguf")
+	if err := gguf.WriteFile(path, f.meta, f.tensors); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := modelfile.ReadGGUF(path); err != nil {
+		t.Fatal(err) // it is a model
+	}
+	return path
 }

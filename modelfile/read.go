@@ -65,7 +65,7 @@ func FromGGUF(f *gguf.File) (*Weights, error) {
 	sum := make(chan error, 1)
 	go func() { sum <- checkSum(f, m.Config) }()
 	w := &Weights{Model: m, Tensors: map[string]*tensor.Tensor{}, Info: readInfo(f.Metadata)}
-	err = w.read(f)
+	err = w.read(f, foreign[arch].halves)
 	if bad := <-sum; bad != nil {
 		return nil, bad
 	}
@@ -75,8 +75,9 @@ func FromGGUF(f *gguf.File) (*Weights, error) {
 	return w, nil
 }
 
-// read takes the states of w's model out of f.
-func (w *Weights) read(f *gguf.File) error {
+// read takes the states of w's model out of f, where rotary pairs may be the
+// halves of a head.
+func (w *Weights) read(f *gguf.File, halves bool) error {
 	nodes, err := states(w.Model)
 	if err != nil {
 		return err
@@ -85,6 +86,13 @@ func (w *Weights) read(f *gguf.File) error {
 	for _, n := range nodes {
 		if err := r.state(n.Name(), n.Out[0]); err != nil {
 			return err
+		}
+	}
+	if halves {
+		for name, t := range w.Tensors {
+			if base, _ := cutKind(name); isRotated(base) {
+				w.Tensors[name] = pairRows(t, w.Model.HeadDim())
+			}
 		}
 	}
 	return nil

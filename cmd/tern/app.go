@@ -81,8 +81,11 @@ func (a *app) watch(signals <-chan os.Signal) (context.Context, func()) {
 
 // finish reports err and returns the exit status.
 func (a *app) finish(err error) int {
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, errDiffer):
+		return exitFailed
 	}
 	interrupted := a.interrupted.Load() && errors.IsAny(err, context.Canceled, train.ErrStopped)
 	switch {

@@ -15,7 +15,7 @@ import (
 // diffHelp says what --diff does.
 const diffHelp = "With --diff A B, compares two GGUF files: metadata, and the types, shapes and bytes of tensors. The order of keys and\n" +
 	"tensors, padding and how a file is split do not count. Of tensors of one shape it shows the error of B's elements: the\n" +
-	"largest absolute difference, and |A-B| / |A|. The exit status is 0 if the files are equal and 1 if they differ."
+	"largest absolute difference, and |A-B| / |A|. The exit status is 0 if the files are equal and 1 if they differ\n(1 too, with an error, if they cannot be compared)."
 
 // diffShort is how many characters of a value stand in a column.
 const diffShort = 48
@@ -59,11 +59,15 @@ type diffReport struct {
 	Tensors []tensorDiff `json:"tensors"`
 }
 
-// inspectDiff compares two files and exits with their status if they differ.
+// errDiffer is an answer that ends with the status of a failure: nothing is
+// reported beyond what was printed.
+var errDiffer = errors.New("the files differ")
+
+// inspectDiff compares two files; errDiffer if they are not the same.
 func (c inspectCmd) inspectDiff(ctx context.Context, a *app, pathA, pathB string) error {
 	equal, err := a.diffFiles(ctx, pathA, pathB, c.json)
 	if err == nil && !equal {
-		os.Exit(exitFailed) // a difference is an answer, not an error to report
+		return errDiffer
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"maps"
@@ -26,8 +27,16 @@ type foreignReport struct {
 	Model     *modelTable     `json:"model"`
 	CannotRun string          `json:"cannot_run,omitempty"` // why Model is missing
 
-	title string
-	keys  gguf.Metadata // Config as lines
+	title    string
+	keys     gguf.Metadata // Config as lines
+	noTokens error         // why the tokenizer cannot be read
+}
+
+func (r *foreignReport) tokenizerLine() string {
+	if r.noTokens != nil {
+		return "its tokenizer cannot be read: " + whyNot(r.noTokens)
+	}
+	return r.Tokenizer.String()
 }
 
 // model reads the model, to say how tern sees it.
@@ -60,7 +69,7 @@ func (a *app) printReport(r foreignReport, asJSON bool) error {
 		return err
 	}
 	if r.Model == nil {
-		a.printf("%v\n", r.Tokenizer)
+		a.printf("%s\n", r.tokenizerLine())
 	}
 	a.printf("\n")
 	if err := a.printTensors(r.Tensors); err != nil {
@@ -98,8 +107,11 @@ func (a *app) inspectHuggingFace(path string, asJSON bool) (err error) {
 		return err
 	}
 	if r.Model == nil {
-		if v, err := d.Vocabulary(); err == nil {
-			r.Tokenizer = infoOf(v)
+		switch v, err := d.Vocabulary(); {
+		case err == nil:
+			r.Tokenizer = vocabularyInfoOf(v)
+		case !errors.Is(err, huggingface.ErrNotFound):
+			r.noTokens = err
 		}
 	}
 	return a.printReport(r, asJSON)
@@ -117,15 +129,11 @@ func configMembers(path string) (members map[string]json.RawMessage, keys gguf.M
 		return nil, nil, errors.Wrapf(huggingface.ErrFormat, "%s: %v", path, err)
 	}
 	for _, k := range slices.Sorted(maps.Keys(members)) {
-		var v any
-		if err := json.Unmarshal(members[k], &v); err != nil {
+		var line bytes.Buffer
+		if err := json.Compact(&line, members[k]); err != nil {
 			return nil, nil, errors.Wrapf(huggingface.ErrFormat, "%s: %s: %v", path, k, err)
 		}
-		line, err := json.Marshal(v) // without the file's line breaks
-		if err != nil {
-			return nil, nil, errors.Wrapf(err, "%s: %s", path, k)
-		}
-		keys = append(keys, gguf.KV{Key: k, Value: json.RawMessage(line)})
+		keys = append(keys, gguf.KV{Key: k, Value: json.RawMessage(line.Bytes())})
 	}
 	return members, keys, nil
 }

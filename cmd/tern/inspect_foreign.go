@@ -27,7 +27,7 @@ type vocabularyInfo struct {
 	EOS    int32  `json:"eos"`
 }
 
-func infoOf(v *tokenizer.Vocabulary) *vocabularyInfo {
+func vocabularyInfoOf(v *tokenizer.Vocabulary) *vocabularyInfo {
 	return &vocabularyInfo{Model: v.Model, Pre: v.Pre, Tokens: len(v.Tokens), Merges: len(v.Merges), BOS: v.BOS, EOS: v.EOS}
 }
 
@@ -83,7 +83,7 @@ func foreignTable(path string, w *modelfile.Weights, tensors []tensorRow, names 
 	if err != nil {
 		return nil, err
 	}
-	t.Tokenizer = infoOf(v)
+	t.Tokenizer = vocabularyInfoOf(v)
 	t.Tokenizer.Name = tok.Name()
 	return t, nil
 }
@@ -125,5 +125,5 @@ func whyNot(err error) string {
 	if hints := errors.GetAllHints(err); len(hints) > 0 {
 		s += "; " + hints[0]
 	}
-	return strings.ReplaceAll(s, "\n", " ")
+	return printable(strings.ReplaceAll(s, "\n", " "))
 }

@@ -126,3 +126,68 @@ func jsonFloat(f float64, v any) any {
 	}
 	return v
 }
+
+// besides shows two values side by side: of long ones the part where they begin
+// to differ.
+func besides(a, b any) (string, string) {
+	if a == nil || b == nil {
+		return absent(a), absent(b)
+	}
+	la, lb := reflect.ValueOf(a), reflect.ValueOf(b)
+	if la.Type() != lb.Type() {
+		return typed(a), typed(b)
+	}
+	switch la.Kind() {
+	case reflect.Slice:
+		at := 0
+		for at < min(la.Len(), lb.Len()) && reflect.DeepEqual(la.Index(at).Interface(), lb.Index(at).Interface()) {
+			at++
+		}
+		return from(la, at), from(lb, at)
+	case reflect.String:
+		return tails(la.String(), lb.String())
+	}
+	return short(a, diffShort), short(b, diffShort)
+}
+
+func absent(v any) string {
+	if v == nil {
+		return "-"
+	}
+	return short(v, diffShort)
+}
+
+// typed is a value with its type.
+func typed(v any) string {
+	if t := reflect.TypeOf(v); t.Kind() != reflect.Slice {
+		return fmt.Sprintf("%s (%s)", short(v, diffShort), kindName(t))
+	}
+	return short(v, diffShort)
+}
+
+// from shows the elements of an array from the one at on.
+func from(list reflect.Value, at int) string {
+	s := fmt.Sprintf("%s x %s", thousands(list.Len()), kindName(list.Type().Elem()))
+	switch {
+	case at == list.Len():
+		return s
+	case at > 0:
+		s += fmt.Sprintf(", [%d]", at)
+	}
+	return cut(s+elements(list, at, diffShort), diffShort)
+}
+
+// tails shows two texts, without a long beginning that they share.
+func tails(a, b string) (string, string) {
+	ra, rb := []rune(a), []rune(b)
+	at := 0
+	for at < min(len(ra), len(rb)) && ra[at] == rb[at] {
+		at++
+	}
+	const before = 8 // characters of what is shared
+	if at <= diffShort/2 {
+		return short(a, diffShort), short(b, diffShort)
+	}
+	at -= before
+	return "..." + short(string(ra[at:]), diffShort-3), "..." + short(string(rb[at:]), diffShort-3)
+}

@@ -53,7 +53,9 @@ var splitters = map[Type]groups{
 // multiple of the type's block, scales that are not finite, and code 3 in TQ2_0.
 // A level of -128 in Q8_0 is ErrLossy: kernels of int8 take levels from -127 on,
 // and Dequantize is the way to read it.
-func DecodeCodes(t Type, data []byte, m, k int) (Codes, error) { return DecodeCodesTo(nil, t, data, m, k) }
+func DecodeCodes(t Type, data []byte, m, k int) (Codes, error) {
+	return DecodeCodesTo(nil, t, data, m, k)
+}
 
 // DecodeCodesTo is DecodeCodes with the codes in dst, where that is as long as
 // they are: who converts many weights needs memory for one at a time.
