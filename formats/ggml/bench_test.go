@@ -18,7 +18,7 @@ func BenchmarkDecode(b *testing.B) {
 		as, _ := of(typ)
 		b.Run(typ.String(), func(b *testing.B) {
 			for b.Loop() {
-				if err := as.decode(codes.Data, scales.F32(), data, m*k/as.block); err != nil {
+				if _, err := as.decode(codes.Data, scales.F32(), data, m*k/as.block); err != nil {
 					b.Fatal(err)
 				}
 			}

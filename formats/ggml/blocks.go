@@ -156,10 +156,12 @@ func decodeTwoBit(dst []byte, t Type, data []byte, m, k int) (Codes, error) {
 		return Codes{}, err
 	}
 	c := Codes{Codes: codesIn(dst, tensor.U2, m, k), Scales: tensor.New(tensor.T(tensor.F32, m, k/as.block)), Levels: []int8{-1, 0, 1}}
-	if err := as.decode(c.Codes.Data, c.Scales.F32(), data, 1); err != nil {
+	threes, err := as.decode(c.Codes.Data, c.Scales.F32(), data, 1)
+	if err != nil {
 		return Codes{}, err
 	}
-	if err := CheckTernary(c.Codes); err != nil {
+	if threes {
+		err := CheckTernary(c.Codes)
 		if t != Q2_0 {
 			return Codes{}, err
 		}

@@ -185,31 +185,39 @@ func Decode(t Type, data []byte, m, k, group int) (codes, scales *tensor.Tensor,
 	if group == PerTensor {
 		per *= m
 	}
-	return codes, scales, as.decode(codes.Data, scales.F32(), data, per)
+	_, err = as.decode(codes.Data, scales.F32(), data, per)
+	return codes, scales, err
 }
 
-// decode fills codes, and scales with one for each per blocks.
-func (as twoBit) decode(codes []byte, scales []float32, data []byte, per int) error {
+// decode fills codes, and scales with one for each per blocks. It reports whether
+// a code is 3.
+func (as twoBit) decode(codes []byte, scales []float32, data []byte, per int) (threes bool, err error) {
 	var shared uint16 // the scale of the blocks at hand, and how many of them are left
 	left := 0
+	seen := uint64(0) // bits of codes 3, at even places
 	for b := range len(data) / as.bytes {
 		block := data[b*as.bytes:][:as.bytes]
-		as.unpack(codes[b*as.block/4:][:as.block/4], block)
+		out := codes[b*as.block/4:][:as.block/4]
+		as.unpack(out, block)
+		for i := 0; i < len(out); i += 8 { // while they are near
+			x := le.Uint64(out[i:])
+			seen |= x & (x >> 1)
+		}
 		s := le.Uint16(block[as.scale:])
 		if !finite16(s) {
-			return malformed("block %d: its scale is %v", b, tensor.F16ToF32(s))
+			return false, malformed("block %d: its scale is %v", b, tensor.F16ToF32(s))
 		}
 		switch {
 		case left == 0:
 			scales[b/per] = tensor.F16ToF32(s)
 			shared, left = s, per
 		case s != shared:
-			return errors.WithHintf(errors.Wrapf(ErrLossy, "block %d: its scale %v is not its group's %v", b, tensor.F16ToF32(s), tensor.F16ToF32(shared)),
+			return false, errors.WithHintf(errors.Wrapf(ErrLossy, "block %d: its scale %v is not its group's %v", b, tensor.F16ToF32(s), tensor.F16ToF32(shared)),
 				"read the tensor with a smaller group, at the least %d", as.block)
 		}
 		left--
 	}
-	return nil
+	return seen&0x5555555555555555 != 0, nil
 }
 
 // finite16 reports whether the f16 value is neither infinite nor NaN.

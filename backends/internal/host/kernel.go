@@ -48,7 +48,7 @@ type Prepared struct {
 	// InPlace says that Fill may find its only operand in the memory of dst, which
 	// then is at least as long.
 	InPlace bool
-	Fill func(dst []byte, in []tensor.Tensor) []Loop // in follows Operands
+	Fill    func(dst []byte, in []tensor.Tensor) []Loop // in follows Operands
 }
 
 // Kernel computes one op.

@@ -1,6 +1,9 @@
 package simd
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // RowBlock is the number of rows the ternary kernels work on together; a packed matrix is padded to a multiple of it.
 const RowBlock = 16
@@ -60,6 +63,10 @@ func (t *Ternary) blocks() int { return t.groups * t.per }
 func (t *Ternary) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 	for rb := lo; rb < hi; rb++ {
 		block := dst[rb*t.rowBlockBytes : (rb+1)*t.rowBlockBytes]
+		if (rb+1)*RowBlock <= t.M && t.steps%2 == 0 {
+			t.repackRows(block, codes[rb*RowBlock*(t.K/4):], scales[rb*RowBlock*t.groups:])
+			continue
+		}
 		for r := range RowBlock {
 			if row := rb*RowBlock + r; row < t.M {
 				t.repackRow(block[4*r:], codes[row*(t.K/4):(row+1)*(t.K/4)], scales[row*t.groups:(row+1)*t.groups])
@@ -67,6 +74,28 @@ func (t *Ternary) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 				t.clearRow(block[4*r:])
 			}
 		}
+	}
+}
+
+// repackRows writes a whole row block, the dwords of two steps of each row at a time, so that what it writes is adjacent.
+// Steps are even in number.
+func (t *Ternary) repackRows(dst, codes []byte, scales []float32) {
+	col, row := 0, t.K/4
+	for b := range t.blocks() {
+		for range t.steps / 2 {
+			out := dst[:128:128]
+			for r := range RowBlock {
+				x := transposeFields2(presentFields2(binary.LittleEndian.Uint64(codes[r*row+col:])))
+				binary.LittleEndian.PutUint32(out[4*r:], uint32(x))
+				binary.LittleEndian.PutUint32(out[64+4*r:], uint32(x>>32))
+			}
+			dst, col = dst[128:], col+8
+		}
+		group := ((b+1)*t.steps*16 - 1) / t.Group
+		for r := range RowBlock {
+			storeFloat(dst[4*r:], scales[r*t.groups+group])
+		}
+		dst = dst[64:]
 	}
 }
 
@@ -107,6 +136,16 @@ func transposeFields(x uint32) uint32 {
 	t := (x ^ x>>6) & 0x00cc00cc
 	x ^= t ^ t<<6
 	t = (x ^ x>>12) & 0x0000f0f0
+	return x ^ t ^ t<<12
+}
+
+// presentFields2 and transposeFields2 do two dwords at once: no bit crosses from one to the other.
+func presentFields2(x uint64) uint64 { return x &^ ((x & (x >> 1) & 0x5555555555555555) << 1) }
+
+func transposeFields2(x uint64) uint64 {
+	t := (x ^ x>>6) & 0x00cc00cc00cc00cc
+	x ^= t ^ t<<6
+	t = (x ^ x>>12) & 0x0000f0f00000f0f0
 	return x ^ t ^ t<<12
 }
 
