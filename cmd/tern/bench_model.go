@@ -138,6 +138,9 @@ func (l *lab) modelCase(ctx context.Context, part string, m benchModel, n int) (
 		return benchCase{}, usagef("the model's context is shorter", "%d tokens, the context of %s is %d", n, m.name, m.config.Context)
 	}
 	s, err := sizes(m.config)
+	if w != nil {
+		s, err = sizesIn(w.Model)
+	}
 	if err != nil {
 		return benchCase{}, err
 	}

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/layers"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/train"
 )
@@ -25,11 +27,13 @@ func sizes(c model.Config) (s sizesOf, err error) {
 	if err != nil {
 		return s, err
 	}
+	return sizesIn(m)
+}
+
+// sizesIn counts what a model multiplies by, each weight as it is stored.
+func sizesIn(m *model.Model) (s sizesOf, err error) {
+	c := m.Config
 	params, err := m.Parameters()
-	if err != nil {
-		return s, err
-	}
-	q, err := framework.Quantizers.Open(c.Quant)
 	if err != nil {
 		return s, err
 	}
@@ -37,20 +41,16 @@ func sizes(c model.Config) (s sizesOf, err error) {
 		n := p.Shape.Numel()
 		s.parameters += n
 		var w work
-		head := p.Name == "lm_head.weight"
-		switch {
-		case p.Category == model.Ternary:
-			rows, cols, err := q.Format().Scales(p.Shape[0], p.Shape[1])
-			if err != nil {
+		head := p.Name == "lm_head.weight" || p.Category == model.Embedded && c.Tied
+		switch stored := storedAs(m, p, head); {
+		case p.Category != model.Ternary && p.Category != model.Linear && !head:
+		case stored.Format.Quantized():
+			if w, err = storedWork(stored, p.Shape); err != nil {
 				return s, err
 			}
-			w = linearWork(q.Format(), float64(n), float64(rows)*float64(cols))
 			s.ternary += float64(n)
-		case p.Category == model.Linear, p.Category == model.Embedded && c.Tied:
-			w = work{F32: 2 * float64(n), Bytes: 4 * float64(n)}
-			if head = head || p.Category == model.Embedded; head {
-				w.Bytes /= 2 // f16
-			}
+		default:
+			w = work{F32: 2 * float64(n), Bytes: float64(n * stored.Float.Bytes())}
 			s.floats += float64(n)
 		}
 		s.token = s.token.plus(w)
@@ -58,9 +58,41 @@ func sizes(c model.Config) (s sizesOf, err error) {
 			s.head = s.head.plus(w)
 		}
 	}
-	s.attention = 4 * float64(c.Dim) * float64(c.Layers)
+	s.attention = 4 * float64(c.Heads*c.HeadDim()) * float64(c.Layers)
 	s.cache = 2 * 4 * float64(c.KVHeads) * float64(c.HeadDim()) * float64(c.Layers)
 	return s, nil
+}
+
+// storedAs says how a parameter is stored when a file's model runs.
+func storedAs(m *model.Model, p model.Parameter, head bool) layers.Stored {
+	s, ok := m.Stored(strings.TrimSuffix(p.Name, ".weight"))
+	switch {
+	case ok:
+	case p.Category == model.Ternary:
+		s.Format = m.Quantizer().Format()
+	case head:
+		s.Float = tensor.F16
+	default:
+		s.Float = tensor.F32
+	}
+	return s
+}
+
+// storedWork is that of one token by a weight of codes.
+func storedWork(s layers.Stored, shape tensor.Shape) (work, error) {
+	rows, cols, err := s.Format.Scales(shape[0], shape[1])
+	if err != nil {
+		return work{}, err
+	}
+	w := linearWork(s.Format, float64(shape.Numel()), float64(rows)*float64(cols))
+	if s.Fine {
+		w.Int8 *= 2
+	}
+	if s.Mins {
+		w.F32 += 2 * float64(rows) * float64(cols)
+		w.Bytes += 4 * float64(rows) * float64(cols)
+	}
+	return w, nil
 }
 
 // decodeWork is that of one token after so many others.
