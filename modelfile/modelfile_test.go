@@ -314,11 +314,18 @@ func FuzzFromGGUF(f *testing.F) {
 // vocabulary of its own.
 func smallForeign(t testing.TB) string {
 	f := &file{meta: gguf.Metadata{
-		{Key: "general.architecture", Value: "bitnet"}, {Key: "bitnet.context_length", Value: uint32(8)}, {Key: "bitnet.embedding_length", Value: uint32(64)},
-		{Key: "bitnet.block_count", Value: uint32(1)}, {Key: "bitnet.feed_forward_length", Value: uint32(64)}, {Key: "bitnet.attention.head_count", Value: uint32(2)},
-		{Key: "bitnet.attention.layer_norm_rms_epsilon", Value: float32(1e-5)}, {Key: "bitnet.rope.scaling.type", Value: "yarn"},
-		{Key: "bitnet.rope.scaling.factor", Value: float32(2)}, {Key: "tokenizer.ggml.model", Value: "llama"},
-		{Key: "tokenizer.ggml.tokens", Value: []string{"<unk>", "<s>", "</s>", "a"}}, {Key: "tokenizer.ggml.scores", Value: []float32{0, 0, 0, -1}},
+		{Key: "general.architecture", Value: "bitnet"},
+		{Key: "bitnet.context_length", Value: uint32(8)},
+		{Key: "bitnet.embedding_length", Value: uint32(64)},
+		{Key: "bitnet.block_count", Value: uint32(1)},
+		{Key: "bitnet.feed_forward_length", Value: uint32(64)},
+		{Key: "bitnet.attention.head_count", Value: uint32(2)},
+		{Key: "bitnet.attention.layer_norm_rms_epsilon", Value: float32(1e-5)},
+		{Key: "bitnet.rope.scaling.type", Value: "yarn"},
+		{Key: "bitnet.rope.scaling.factor", Value: float32(2)},
+		{Key: "tokenizer.ggml.model", Value: "llama"},
+		{Key: "tokenizer.ggml.tokens", Value: []string{"<unk>", "<s>", "</s>", "a"}},
+		{Key: "tokenizer.ggml.scores", Value: []float32{0, 0, 0, -1}},
 		{Key: "tokenizer.ggml.token_type", Value: []int32{2, 3, 3, 1}},
 	}}
 	add := func(name string, typ ggml.Type, dims ...int) {
