@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/ternlm/tern/formats/gguf"
@@ -67,3 +68,67 @@ func (m *metadata) id(name string, def int32, v *tokenizer.Vocabulary) int32 {
 }
 
 func (m *metadata) boolOr(key string, def bool) bool { return or(m, key, def, m.bool) }
+
+// vocabularyKeys are the vocabulary as ggml's gguf.md describes it; none for a
+// model without one.
+func (w *Weights) vocabularyKeys() ([]gguf.KV, error) {
+	tok, err := w.Tokenizer()
+	if err != nil {
+		return nil, err
+	}
+	v, err := tok.Vocabulary()
+	if err != nil {
+		return nil, err
+	}
+	return keysOf(padded(v, w.Model.Vocab)), nil
+}
+
+// padded returns v with as many tokens as the embedding has rows: readers of
+// files want the two to be equal.
+func padded(v *tokenizer.Vocabulary, rows int) *tokenizer.Vocabulary {
+	p := *v
+	p.Tokens, p.Types, p.Scores = slices.Clone(v.Tokens), slices.Clone(v.Types), slices.Clone(v.Scores)
+	for id := len(p.Tokens); id < rows; id++ {
+		p.Tokens = append(p.Tokens, fmt.Sprintf("[PAD%d]", id))
+		if p.Types != nil {
+			p.Types = append(p.Types, tokenizer.TokenUnused)
+		}
+		if p.Scores != nil {
+			p.Scores = append(p.Scores, 0)
+		}
+	}
+	return &p
+}
+
+func keysOf(v *tokenizer.Vocabulary) []gguf.KV {
+	kv := []gguf.KV{
+		{Key: ggmlTokenizer + "model", Value: v.Model},
+		{Key: ggmlTokenizer + "pre", Value: v.Pre},
+		{Key: ggmlTokenizer + "tokens", Value: v.Tokens},
+	}
+	if v.Types != nil {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "token_type", Value: v.Types})
+	}
+	if v.Scores != nil {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "scores", Value: v.Scores})
+	}
+	if v.Merges != nil {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "merges", Value: v.Merges})
+	}
+	for _, s := range []struct {
+		name string
+		id   int32
+	}{{"bos", v.BOS}, {"eos", v.EOS}, {"unknown", v.UNK}, {"padding", v.PAD}} {
+		if s.id >= 0 {
+			kv = append(kv, gguf.KV{Key: ggmlTokenizer + s.name + "_token_id", Value: uint32(s.id)})
+		}
+	}
+	kv = append(kv, gguf.KV{Key: ggmlTokenizer + "add_bos_token", Value: v.AddBOS})
+	if v.AddEOS {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "add_eos_token", Value: true})
+	}
+	if v.Model != "gpt2" {
+		kv = append(kv, gguf.KV{Key: ggmlTokenizer + "add_space_prefix", Value: v.AddSpacePrefix})
+	}
+	return kv
+}

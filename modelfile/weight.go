@@ -130,6 +130,17 @@ func pairRows(t *tensor.Tensor, d int) *tensor.Tensor {
 	return permuteRows(t, func(r int) int { return r/d*d + r%d/2 + r%2*(d/2) })
 }
 
+// halveRows is the inverse of pairRows.
+func halveRows(t *tensor.Tensor, d int) *tensor.Tensor {
+	return permuteRows(t, func(r int) int {
+		if i := r % d; i < d/2 {
+			return r/d*d + 2*i
+		} else {
+			return r/d*d + 2*(i-d/2) + 1
+		}
+	})
+}
+
 // permuteRows returns t [M,...] with row from(r) at r; a single row, such as one
 // scale for all, stays.
 func permuteRows(t *tensor.Tensor, from func(r int) int) *tensor.Tensor {
