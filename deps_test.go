@@ -15,15 +15,15 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile data/tinystories tokenizer
+	framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
 	framework/graph formats/ggml formats/safetensors formats/mhc data
-	framework/compile formats/checkpoint formats/gguf formats/huggingface formats/llama2c
+	framework/compile plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
 	framework stories
-	framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
+	plugins/store framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
 	framework/backendtest framework/quanttest framework/residualtest
 	backends/scalar layers
-	backends/avx2 model
-	backends/all modelfile
+	backends/avx2 model plugins
+	backends/all modelfile plugins/conformance plugins/cmd/tern-plugin-scalar
 	train
 	infer internal/config
 	cmd/tern interop/big
@@ -35,14 +35,15 @@ var only = map[string][]string{
 	"github.com/pkoukk/tiktoken":      {"tokenizer"},
 	"github.com/parquet-go/":          {"data"},
 	"github.com/klauspost/compress/":  {"data", "data/tinystories"},
-	"github.com/hashicorp/go-plugin":  {"plugins"},
-	"google.golang.org/grpc":          {"plugins"},
-	"google.golang.org/protobuf":      {"formats/huggingface"},
+	"github.com/hashicorp/go-plugin":  {"plugins", "plugins/internal/process"},
+	"github.com/hashicorp/go-hclog":   {"plugins", "plugins/internal/process"},
+	"google.golang.org/grpc":          {"plugins", "plugins/internal/process", "plugins/internal/wire"},
+	"google.golang.org/protobuf":      {"formats/huggingface", "plugins/internal/wire"},
 	"gonum.org/":                      {"cmd/tern"},
 	"github.com/spf13/":               {"cmd/tern", "internal/config"},
 	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern"},
 	"golang.org/x/term":               {"cmd/tern"},
-	"golang.org/x/sys":                {"internal/atomicfile", "internal/mmap"},
+	"golang.org/x/sys":                {"internal/atomicfile", "internal/mmap", "plugins/internal/process", "plugins/internal/arena"},
 	"github.com/gpustack/":            {},
 	"github.com/rogpeppe/go-internal": {},
 	"pgregory.net/rapid":              {},

@@ -74,3 +74,20 @@ type Quantizer interface {
 	// quantized.
 	Pack(b *graph.Builder, w graph.Value) (codes, scales graph.Value)
 }
+
+// Surrogate is an optional interface of a Quantizer that lets the gradient
+// reach the weight in another way than straight through.
+//
+// A layer computes with codes and scales, forward and in its operands'
+// gradients; the cotangent of the dequantized weight then goes to
+// Surrogate(w), as if the layer had multiplied by that, and from there on by
+// its derivative. The surrogate w is straight through; w clamped to the range
+// of the levels drops the gradient of weights beyond it; one that multiplies
+// by a parameter, declared on b under the weight's scope, trains that parameter
+// (LSQ, arXiv 1902.08153). Pack may read the same parameters by declaring them
+// again.
+type Surrogate interface {
+	// Surrogate maps w f32 [M,K] to a value of the same type. Its numbers do not
+	// matter where it is not differentiated: a trainer never looks at them.
+	Surrogate(b *graph.Builder, w graph.Value) graph.Value
+}

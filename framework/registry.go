@@ -22,27 +22,42 @@ var (
 // Registry finds implementations by name. It may be used from several
 // goroutines.
 type Registry[T any] struct {
-	kind string
-	mu   sync.RWMutex
-	open map[string]func(Options) (T, error)
+	kind     string
+	mu       sync.RWMutex
+	open     map[string]func(Options) (T, error)
+	delegate map[string]func(rest string) (T, error)
 }
 
 // NewRegistry returns an empty registry; kind is the word used in errors.
 func NewRegistry[T any](kind string) *Registry[T] {
-	return &Registry[T]{kind: kind, open: map[string]func(Options) (T, error){}}
+	return &Registry[T]{kind: kind, open: map[string]func(Options) (T, error){}, delegate: map[string]func(string) (T, error){}}
 }
 
 // Register adds an implementation. It panics when the name is taken.
 func (r *Registry[T]) Register(name string, open func(Options) (T, error)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.open[name] != nil {
-		panic(fmt.Sprintf("framework: %s %q is registered twice", r.kind, name))
-	}
+	r.mustBeFree(name)
 	r.open[name] = open
 }
 
-// Names returns the registered names, sorted.
+// Delegate has open find the implementations whose specs begin with name and a
+// colon, such as "plugin:mine:streams=4"; it gets what follows as it stands,
+// "mine:streams=4". It panics when the name is taken.
+func (r *Registry[T]) Delegate(name string, open func(rest string) (T, error)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mustBeFree(name)
+	r.delegate[name] = open
+}
+
+func (r *Registry[T]) mustBeFree(name string) {
+	if r.open[name] != nil || r.delegate[name] != nil {
+		panic(fmt.Sprintf("framework: %s %q is registered twice", r.kind, name))
+	}
+}
+
+// Names returns the registered names, sorted, without those delegated.
 func (r *Registry[T]) Names() []string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -58,6 +73,10 @@ func (r *Registry[T]) Names() []string {
 // "name:key=value,key=value". Every option must be known to it.
 func (r *Registry[T]) Open(spec string) (T, error) {
 	var zero T
+	if open, rest := r.delegated(spec); open != nil {
+		v, err := open(rest)
+		return v, errors.Wrapf(err, "%s %q", r.kind, spec)
+	}
 	name, opts, err := ParseSpec(spec)
 	if err != nil {
 		return zero, errors.Wrapf(err, "%s", r.kind)
@@ -77,6 +96,14 @@ func (r *Registry[T]) Open(spec string) (T, error) {
 		return zero, errors.Wrapf(err, "%s %q", r.kind, spec)
 	}
 	return v, nil
+}
+
+// delegated returns who opens spec, if its name is delegated, and the rest of it.
+func (r *Registry[T]) delegated(spec string) (open func(string) (T, error), rest string) {
+	name, rest, _ := strings.Cut(spec, ":")
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.delegate[name], rest
 }
 
 // Nearest returns the name of known that is closest to a mistyped one, or ""

@@ -87,6 +87,11 @@ func (l Linear) weight(b *graph.Builder, m, k int) (w weight) {
 	if !quantized || !l.Packed {
 		w.latent = b.Param("weight", graph.NormalInit(InitStd), m, k)
 	}
+	if s, ok := l.Quant.(framework.Surrogate); ok && quantized && !l.Packed {
+		if w.latent = s.Surrogate(b, w.latent); !w.latent.Type().Equal(tensor.T(tensor.F32, m, k)) {
+			graph.Fail("%s: surrogate of a weight [%d,%d] is %v", l.Quant.Spec(), m, k, w.latent.Type())
+		}
+	}
 	return w
 }
 

@@ -37,9 +37,12 @@ func New(c Config) (*Model, error) {
 	c.Quant, c.Residual = q.Spec(), r.Spec()
 	m := &Model{Config: c, quantizer: q, residual: r}
 	if _, err := m.Loss(1, 1, false); err != nil {
+		if g := (*graph.Error)(nil); errors.As(err, &g) && g.Err != nil {
+			return nil, err // not the configuration's fault
+		}
 		return nil, errors.WithHint(errors.Wrapf(ErrConfig, "%v", err), "the quantizer's group must divide dim, heads times head width, and ffn")
 	}
-	return m, nil
+	return m, m.checkResidual()
 }
 
 // NewStored is New for weights that a file holds in formats of its own: stored has

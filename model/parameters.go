@@ -3,6 +3,8 @@ package model
 import (
 	"strings"
 
+	"github.com/cockroachdb/errors"
+
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 )
@@ -18,10 +20,11 @@ const (
 	Embedded  Category = "embedding" // the embedding table
 	NormGain  Category = "norm"      // gains of RMSNorm
 	Residuals Category = "residual"  // whatever the residual declares
+	Quantizer Category = "quantizer" // what the quantizer declares beside a weight
 )
 
 // Categories lists the categories in the order of tables.
-var Categories = []Category{Ternary, Linear, Embedded, NormGain, Residuals}
+var Categories = []Category{Ternary, Linear, Embedded, NormGain, Residuals, Quantizer}
 
 // Parameter describes one parameter.
 type Parameter struct {
@@ -54,6 +57,8 @@ func (m *Model) Parameters() ([]Parameter, error) {
 		case ofResidual[p.Name]:
 		case packed[p.Name]:
 			p.Category = Ternary
+		case besides(packed, p.Name):
+			p.Category = Quantizer
 		case p.Name == "tok_embed.weight":
 			p.Category = Embedded
 		case strings.HasSuffix(p.Name, "norm.weight"):
@@ -64,6 +69,16 @@ func (m *Model) Parameters() ([]Parameter, error) {
 		ps = append(ps, p)
 	}
 	return ps, nil
+}
+
+// besides reports whether a parameter stands under the scope of a packed weight.
+func besides(packed map[string]bool, name string) bool {
+	for i, c := range name {
+		if c == '.' && packed[name[:i]+".weight"] {
+			return true
+		}
+	}
+	return false
 }
 
 // residualParameters names what the residual declares, whatever it calls it.
@@ -87,6 +102,48 @@ func (m *Model) residualParameters() (map[string]bool, error) {
 		names[n.Name()] = true
 	}
 	return names, nil
+}
+
+// alone is a residual without parameters: what a model declares beside its
+// residual's is what it declares with this one.
+type alone struct{}
+
+func (alone) Spec() string                                                { return "" }
+func (alone) Expand(_ *graph.Builder, x graph.Value) graph.Value          { return x }
+func (alone) Read(_ *graph.Builder, _ int, s graph.Value) graph.Value     { return s }
+func (alone) Write(b *graph.Builder, _ int, s, y graph.Value) graph.Value { return b.Add(s, y) }
+func (alone) Collapse(_ *graph.Builder, s graph.Value) graph.Value        { return s }
+
+// reserved are how states of a trainer begin.
+var reserved = []string{GradPrefix, "adam.", "muon."}
+
+// checkResidual refuses a residual that declares a state of another part of
+// the model, or one that a trainer would take for its own.
+func (m *Model) checkResidual() error {
+	names, err := m.residualParameters()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	rest := *m
+	rest.residual = alone{}
+	g, err := rest.Loss(1, 1, false)
+	if err != nil {
+		return err
+	}
+	for _, n := range g.States {
+		if names[n.Name()] {
+			return errors.WithHint(errors.Wrapf(ErrConfig, "residual %s declares %q, which another part of the model has", m.residual.Spec(), n.Name()),
+				"its author must choose another name")
+		}
+	}
+	for name := range names {
+		for _, p := range reserved {
+			if strings.HasPrefix(name, p) {
+				return errors.WithHint(errors.Wrapf(ErrConfig, "residual %s declares %q", m.residual.Spec(), name), "names that begin with "+p+" are the trainer's")
+			}
+		}
+	}
+	return nil
 }
 
 // Count sums parameters by category.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
@@ -57,8 +58,21 @@ func Apply(m *model.Model, r Recipe) (*graph.Graph, error) {
 			grads[i] = b.GlobalBuffer(model.GradPrefix+p.Name, tensor.T(tensor.F32, p.Shape...))
 		}
 		clip := o.clip(grads)
+		// A quantizer with parameters of its own packs by their new values too.
+		_, late := m.Quantizer().(framework.Surrogate)
 		for i, p := range params {
-			o.step(p, values[i], grads[i], clip)
+			next := o.step(p, values[i], grads[i], clip)
+			if late {
+				b.Bind(values[i], next)
+			} else {
+				o.pack(p, next)
+			}
+			values[i] = next
+		}
+		for i, p := range params {
+			if late {
+				o.pack(p, values[i])
+			}
 		}
 	})
 }
@@ -90,7 +104,15 @@ func (o *applier) clip(grads []graph.Value) graph.Value {
 	return b.Min(b.Div(b.Like(norm, o.r.Clip), norm), b.Like(norm, 1))
 }
 
-func (o *applier) step(p model.Parameter, value, grad, clip graph.Value) {
+// pack quantizes the new value of p, if that is a weight that has codes.
+func (o *applier) pack(p model.Parameter, next graph.Value) {
+	if p.Category == model.Ternary {
+		o.m.PackWeight(o.b, p.Name, next)
+	}
+}
+
+// step updates p and returns its new value.
+func (o *applier) step(p model.Parameter, value, grad, clip graph.Value) graph.Value {
 	b, g := o.b, o.r.groupOf(p)
 	if o.r.Accum > 1 {
 		b.Update(grad, b.Full(grad, 0))
@@ -113,9 +135,7 @@ func (o *applier) step(p model.Parameter, value, grad, clip graph.Value) {
 		b.Update(v, v2)
 	}
 	b.Update(value, next)
-	if p.Category == model.Ternary {
-		o.m.PackWeight(b, p.Name, next)
-	}
+	return next
 }
 
 // muon is one step of Muon (Jordan et al., 2024): the Nesterov momentum of the

@@ -20,6 +20,7 @@ import (
 	"github.com/ternlm/tern/infer"
 	"github.com/ternlm/tern/internal/config"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/plugins/store"
 	"github.com/ternlm/tern/tokenizer"
 	"github.com/ternlm/tern/train"
 )
@@ -47,6 +48,7 @@ type app struct {
 	stop        chan struct{} // closed by the first signal
 	graceful    atomic.Bool   // the command obeys stop, so its context lives on
 	interrupted atomic.Bool
+	plugins     *pluginHost
 }
 
 // sameSignal is the time in which a signal only repeats the first: programs
@@ -115,7 +117,7 @@ func (a *app) finish(err error) int {
 // usageErrors are the errors that better arguments would have avoided.
 var usageErrors = []error{
 	errUsage, config.ErrConfig, framework.ErrUnknown, framework.ErrOption, model.ErrConfig, train.ErrRecipe,
-	tokenizer.ErrUnknown, data.ErrOption, infer.ErrSampling,
+	tokenizer.ErrUnknown, data.ErrOption, infer.ErrSampling, store.ErrName, store.ErrNotFound,
 }
 
 // message is the text of err without the word that marks it as wrong usage.
@@ -191,12 +193,13 @@ func self() string {
 func newRootCmd(a *app) *cobra.Command {
 	root := newGroup("tern", "Train, export and run ternary language models",
 		newTrainCmd(a), newEvalCmd(a), newExportCmd(a), newConvertCmd(a), newGenerateCmd(a), newInspectCmd(a),
-		newDataCmd(a), newBackendCmd(a), newBenchCmd(a), newConfigCmd(a), newVersionCmd(a),
+		newDataCmd(a), newBackendCmd(a), newPluginCmd(a), newBenchCmd(a), newConfigCmd(a), newVersionCmd(a),
 	)
 	root.Long = "tern trains language models whose weights are -1, 0 and 1, exports them, and runs them.\n\n" +
 		"Start with:\n  tern train       trains a small model on stories, in minutes\n  tern generate    writes a story with the model that ships with tern"
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "say more; show errors in full")
+	a.plugins.addTo(root.PersistentFlags())
 	root.SetFlagErrorFunc(flagError)
 	if err := completeFlags(root); err != nil {
 		panic(errors.AssertionFailedf("completion: %v", err))

@@ -40,10 +40,15 @@ func openBackend(spec string, threads int) (framework.Backend, error) {
 // the option threads, and --threads, which is given or not. It returns the spec
 // without that option, and the number, lowered to what the machine runs at once.
 func (a *app) chooseThreads(spec string, threads int, given bool) (string, int, error) {
-	name, o, err := framework.ParseSpec(spec)
+	name, scheme := spec, ""
+	if rest, ok := strings.CutPrefix(spec, pluginScheme+":"); ok {
+		name, scheme = rest, pluginScheme+":"
+	}
+	name, o, err := framework.ParseSpec(name)
 	if err != nil {
 		return "", 0, errors.Wrap(err, "backend")
 	}
+	name = scheme + name
 	if o.String("threads", "") == "" {
 		return spec, a.clampThreads("--threads ", threads), nil
 	}
@@ -82,7 +87,7 @@ func withThreads(spec string, threads int) string {
 		return spec
 	}
 	sep := ":"
-	if strings.Contains(spec, ":") {
+	if strings.Contains(strings.TrimPrefix(spec, pluginScheme+":"), ":") {
 		sep = ","
 	}
 	return fmt.Sprintf("%s%sthreads=%d", spec, sep, threads)

@@ -13,6 +13,7 @@ import (
 	"github.com/ternlm/tern/backends/scalar"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/backendtest"
+	"github.com/ternlm/tern/plugins"
 )
 
 func newBackendCmd(a *app) *cobra.Command {
@@ -57,7 +58,7 @@ func listBackends() ([]backendInfo, error) {
 		return nil, err
 	}
 	var list []backendInfo
-	for _, name := range framework.Backends.Names() {
+	for _, name := range append(framework.Backends.Names(), pluginSpecs(plugins.KindBackend)...) {
 		be, err := framework.Backends.Open(name)
 		if err != nil {
 			list = append(list, backendInfo{Info: framework.Info{Name: name}, Error: err.Error()})

@@ -39,6 +39,8 @@ func TestThreadsMayBeGivenInEitherPlace(t *testing.T) {
 		"twice":               {"avx2:threads=1", 1, true, "", 0},
 		"twice, one for each": {"avx2:threads=1", 0, true, "", 0},
 		"negative":            {"avx2:threads=-1", 0, false, "", 0},
+		"of a plugin":         {"plugin:mine", 1, true, "plugin:mine", 1},
+		"in a plugin's spec":  {"plugin:mine:a=b,threads=1", 0, false, "plugin:mine:a=b", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &app{stderr: &lockedWriter{Writer: &bytes.Buffer{}}}
@@ -50,5 +52,16 @@ func TestThreadsMayBeGivenInEitherPlace(t *testing.T) {
 				t.Errorf("error %v is no usage error", err)
 			}
 		})
+	}
+}
+
+func TestThreadsArePassedToPlugins(t *testing.T) {
+	for spec, want := range map[string]string{
+		"avx2": "avx2:threads=2", "avx2:a=b": "avx2:a=b,threads=2",
+		"plugin:mine": "plugin:mine:threads=2", "plugin:mine:a=b": "plugin:mine:a=b,threads=2",
+	} {
+		if got := withThreads(spec, 2); got != want {
+			t.Errorf("%s: %s", spec, got)
+		}
 	}
 }

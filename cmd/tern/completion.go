@@ -7,16 +7,21 @@ import (
 
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/plugins"
 	"github.com/ternlm/tern/train"
 )
 
 // flagValues gives the names that a flag takes, for completion by the shell.
 var flagValues = map[string]func() []string{
-	"preset":   model.Presets,
-	"recipe":   train.Recipes,
-	"backend":  func() []string { return slices.Concat([]string{"auto"}, framework.Backends.Names()) },
-	"quant":    framework.Quantizers.Names,
-	"residual": framework.Residuals.Names,
+	"preset": model.Presets,
+	"recipe": train.Recipes,
+	"backend": func() []string {
+		return slices.Concat([]string{"auto"}, framework.Backends.Names(), pluginSpecs(plugins.KindBackend))
+	},
+	"quant": func() []string {
+		return slices.Concat(framework.Quantizers.Names(), pluginSpecs(plugins.KindQuantizer))
+	},
+	"residual": func() []string { return slices.Concat(framework.Residuals.Names(), pluginSpecs(plugins.KindResidual)) },
 }
 
 // completeFlags registers flagValues with cmd and the commands below it.

@@ -66,12 +66,12 @@ func categoryName(m model.Config, c model.Category) string {
 	switch c {
 	case model.Residuals:
 	case model.Ternary:
-		name, _, _ := strings.Cut(m.Quant, ":")
+		name, _, _ := strings.Cut(strings.TrimPrefix(m.Quant, pluginScheme+":"), ":")
 		return name
 	default:
 		return string(c)
 	}
-	name, _, _ := strings.Cut(m.Residual, ":")
+	name, _, _ := strings.Cut(strings.TrimPrefix(m.Residual, pluginScheme+":"), ":")
 	if name == "mhclite" {
 		return "mHC"
 	}

@@ -23,7 +23,9 @@ import (
 func inspect(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	root := newRootCmd(&app{stdout: &out, stderr: &lockedWriter{Writer: io.Discard}})
+	a := &app{stdout: &out, stderr: &lockedWriter{Writer: io.Discard}}
+	a.plugins = newPluginHost(t.Context(), a)
+	root := newRootCmd(a)
 	root.SetArgs(append([]string{"inspect"}, args...))
 	err := root.Execute()
 	return out.String(), err

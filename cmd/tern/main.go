@@ -6,6 +6,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/cockroachdb/errors"
+
 	_ "github.com/ternlm/tern/backends/all" // the backends that a name may stand for
 )
 
@@ -21,10 +23,11 @@ func Main(args []string, stdout, stderr io.Writer, signals <-chan os.Signal) int
 	a := &app{stdout: stdout, stderr: &lockedWriter{Writer: stderr}, environ: os.Environ(), stop: make(chan struct{})}
 	ctx, done := a.watch(signals)
 	defer done()
+	a.plugins = newPluginHost(ctx, a)
 	root := newRootCmd(a)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	return a.finish(err)
+	return a.finish(errors.CombineErrors(err, a.plugins.close()))
 }

@@ -17,6 +17,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("BADTEXT", "caf\xe9")
+			if err := setGo(e); err != nil {
+				return err
+			}
 			return writeSmall(e.WorkDir)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

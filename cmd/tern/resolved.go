@@ -20,6 +20,8 @@ type resolved struct {
 	Model  model.Config `json:"model"`
 	Recipe train.Recipe `json:"recipe"`
 	Data   string       `json:"data_sha256"` // of the training tokens
+	// Plugins are those that the model is made of.
+	Plugins []pluginRecord `json:"plugins,omitempty"`
 }
 
 // parseResolved reads the configuration of a checkpoint.

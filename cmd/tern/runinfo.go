@@ -135,6 +135,7 @@ type runInfo struct {
 	Git      *gitState        `json:"git,omitempty"`
 	Machine  machineInfo      `json:"machine"`
 	Backend  framework.Info   `json:"backend"`
+	Plugin   []pluginRecord   `json:"backend_plugin,omitempty"` // that computes; those of the model are in config
 	Started  time.Time        `json:"started"`
 	Resumed  string           `json:"resumed_from,omitempty"` // checkpoint
 	Settings []config.Setting `json:"settings"`

@@ -90,6 +90,11 @@ func (j *job) setUp(ctx context.Context) error {
 	if err := j.requireSame(""); err != nil {
 		return err
 	}
+	if from := j.start.config; from != nil {
+		if err := requirePlugins(j.start.dir, from.Plugins, modelPlugins(j.s.Model)); err != nil {
+			return err
+		}
+	}
 	if err := j.openData(ctx); err != nil {
 		return err
 	}
@@ -127,7 +132,7 @@ func (j *job) openData(ctx context.Context) error {
 	if j.info.Valid, err = j.valid.info(); err != nil {
 		return err
 	}
-	j.config = resolved{Model: j.s.Model, Recipe: j.s.Recipe, Data: j.info.Train.SHA256}
+	j.config = resolved{Model: j.s.Model, Recipe: j.s.Recipe, Data: j.info.Train.SHA256, Plugins: modelPlugins(j.s.Model)}
 	return nil
 }
 
@@ -141,7 +146,7 @@ func (j *job) requireSame(data string) error {
 	if data == "" {
 		data = have.Data
 	}
-	return requireSame(j.start.dir, *have, resolved{j.s.Model, j.s.Recipe, data})
+	return requireSame(j.start.dir, *have, resolved{Model: j.s.Model, Recipe: j.s.Recipe, Data: data})
 }
 
 // plan turns the settings into what train.Run takes.

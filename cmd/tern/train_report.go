@@ -24,6 +24,7 @@ func (j *job) announce() error {
 	s, m := j.s, j.s.Model
 	j.info.Program, j.info.Machine, j.info.Backend = buildVersion(), machine(), describe(j.be)
 	j.info.Git = readGit(j.info.Program)
+	j.info.Plugin = hosts.Load().records(s.Run.Backend)
 	j.info.Started, j.info.Resumed = time.Now().UTC(), j.start.dir
 	j.info.Settings, j.info.Config = s.set.Settings(), j.config
 

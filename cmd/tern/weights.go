@@ -106,6 +106,9 @@ func weightsOf(ctx context.Context, be framework.Backend, snap *checkpoint.Snaps
 	if err != nil {
 		return nil, err
 	}
+	if err := requirePlugins("the checkpoint", c.Plugins, modelPlugins(c.Model)); err != nil {
+		return nil, err
+	}
 	store, err := be.NewStore()
 	if err != nil {
 		return nil, err

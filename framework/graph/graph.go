@@ -105,15 +105,24 @@ func (g *Graph) Params() []*Node {
 func (g *Graph) Hash() [32]byte { return sha256.Sum256([]byte(g.String())) }
 
 // Error is a misuse of the builder: shapes or types that do not fit.
-type Error struct{ Msg string }
+type Error struct {
+	Msg string
+	Err error // what code that builds a fragment gave to FailWith, or nil
+}
 
 func (e *Error) Error() string { return "graph: " + e.Msg }
 
-func failf(format string, args ...any) { panic(&Error{fmt.Sprintf(format, args...)}) }
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+func failf(format string, args ...any) { panic(&Error{Msg: fmt.Sprintf(format, args...)}) }
 
 // Fail reports a misuse of the builder from code that builds fragments, such
 // as a quantizer or a residual; Trace returns it as an error.
 func Fail(format string, args ...any) { failf(format, args...) }
+
+// FailWith is Fail for an error that is no misuse: the error of Trace wraps it.
+func FailWith(err error) { panic(&Error{Msg: err.Error(), Err: err}) }
 
 // Builder appends nodes to a graph. Its methods panic with *Error on misuse;
 // Trace turns the panic into an error.
@@ -121,13 +130,16 @@ type Builder struct {
 	g       *Graph
 	scope   string
 	states  map[string]*Node
+	owner   any            // of the states that are declared now: see InlineAs
+	owners  map[string]any // of states that have one
+	bound   map[*Node]Value
 	inputs  map[string]bool
 	outputs map[string]bool
 	updated map[*Node]bool
 }
 
 func newBuilder() *Builder {
-	return &Builder{g: &Graph{}, states: map[string]*Node{}, inputs: map[string]bool{}, outputs: map[string]bool{}, updated: map[*Node]bool{}}
+	return &Builder{g: &Graph{}, states: map[string]*Node{}, owners: map[string]any{}, bound: map[*Node]Value{}, inputs: map[string]bool{}, outputs: map[string]bool{}, updated: map[*Node]bool{}}
 }
 
 // Trace runs fn on a fresh builder and returns the graph that it built.
@@ -138,7 +150,7 @@ func Trace(fn func(*Builder)) (g *Graph, err error) {
 		case nil:
 		case *Error:
 			if b.scope != "" {
-				e = &Error{e.Msg + " (in " + b.scope + ")"}
+				e = &Error{e.Msg + " (in " + b.scope + ")", e.Err}
 			}
 			g, err = nil, e
 		default:
@@ -245,10 +257,19 @@ func (b *Builder) state(op *Op, attr any) Value {
 		if t := op.Infer(probe)[0]; n.Op != op || !n.Out[0].Equal(t) {
 			failf("%s %q: declared before as %s %v, now as %v", op.Name, name, n.Op.Name, n.Out[0], t)
 		}
+		if b.owners[name] != b.owner {
+			failf("%s %q belongs to another part of the model", op.Name, name)
+		}
+		if v, ok := b.bound[n]; ok {
+			return v
+		}
 		return Value{n, 0}
 	}
 	n := b.apply(op, attr)
 	b.states[name] = n
+	if b.owner != nil {
+		b.owners[name] = b.owner
+	}
 	b.g.States = append(b.g.States, n)
 	return Value{n, 0}
 }
@@ -293,6 +314,15 @@ func (b *Builder) Update(state, v Value) {
 	b.g.Updates = append(b.g.Updates, Update{state.N, v})
 }
 
+// Bind has whoever declares state from now on get v: what a run updates is
+// read as it will be, by code that knows nothing of the update.
+func (b *Builder) Bind(state, v Value) {
+	if !state.Ok() || !v.Ok() || !state.N.IsState() || !state.Type().Equal(v.Type()) {
+		failf("bind: wants a state and a value of its type")
+	}
+	b.bound[state.N] = v
+}
+
 // Copy appends a copy of n, a node of another graph, with new operands.
 func (b *Builder) Copy(n *Node, in []Value) *Node {
 	old := b.scope
@@ -308,8 +338,15 @@ func (b *Builder) Copy(n *Node, in []Value) *Node {
 }
 
 // Inline splices f into b. The arguments bind f's inputs in order; f's states
-// take names under the current scope. It returns the values of f's outputs.
-func (b *Builder) Inline(f *Graph, args ...Value) []Value {
+// take names under the current scope, as its scopes do: the nodes are those
+// that the code which f was traced from would have added. It returns the values
+// of f's outputs.
+func (b *Builder) Inline(f *Graph, args ...Value) []Value { return b.InlineAs(nil, f, args...) }
+
+// InlineAs is Inline of a fragment whose states belong to owner: it fails when
+// one of their names was declared by anyone else, as does a later declaration
+// by anyone else.
+func (b *Builder) InlineAs(owner any, f *Graph, args ...Value) []Value {
 	if len(args) != len(f.Inputs) {
 		failf("inline: %d arguments for %d inputs", len(args), len(f.Inputs))
 	}
@@ -323,9 +360,13 @@ func (b *Builder) Inline(f *Graph, args ...Value) []Value {
 		}
 		env[Value{n, 0}] = args[i]
 	}
+	outer, scope := b.owner, b.scope
+	b.owner = owner
 	for _, n := range f.Nodes {
-		b.inlineNode(n, env)
+		b.scope = join(scope, n.Scope)
+		b.inlineNode(n, scope, env)
 	}
+	b.owner, b.scope = outer, scope
 	out := make([]Value, len(f.Outputs))
 	for i, o := range f.Outputs {
 		out[i] = env[o.Value]
@@ -333,15 +374,17 @@ func (b *Builder) Inline(f *Graph, args ...Value) []Value {
 	return out
 }
 
-func (b *Builder) inlineNode(n *Node, env map[Value]Value) {
+// inlineNode adds a copy of n, whose states have names under scope.
+func (b *Builder) inlineNode(n *Node, scope string, env map[Value]Value) {
 	switch a := n.Attr.(type) {
 	case ParamAttr:
-		a.Name = join(b.scope, a.Name)
+		a.Name = join(scope, a.Name)
 		env[Value{n, 0}] = b.state(opParam, a)
 		return
 	case LeafAttr:
 		if n.Op == opBuffer {
-			env[Value{n, 0}] = b.Buffer(a.Name, n.Out[0])
+			a.Name = join(scope, a.Name)
+			env[Value{n, 0}] = b.state(opBuffer, a)
 		}
 		return
 	}

@@ -39,6 +39,11 @@ func run(ctx context.Context, be framework.Backend, wide bool, g *graph.Graph, i
 		return nil, err
 	}
 	defer func() { _ = st.Close() }()
+	for _, n := range g.Params() { // of the quantizer itself
+		if err := st.Put(ctx, n.Name(), first(n)); err != nil {
+			return nil, err
+		}
+	}
 	out := make([]*tensor.Tensor, len(g.Outputs))
 	for i, o := range g.Outputs {
 		t := o.Value.Type()
@@ -48,6 +53,18 @@ func run(ctx context.Context, be framework.Backend, wide bool, g *graph.Graph, i
 		out[i] = tensor.New(t)
 	}
 	return out, exec.Run(ctx, st, in, out)
+}
+
+// first is the value that a trainer gives a parameter at first.
+func first(n *graph.Node) *tensor.Tensor {
+	t, init := tensor.New(n.Out[0]), n.Attr.(graph.ParamAttr).Init
+	rng.NewKey(20254, n.Name()).FillNormal(t.F32(), init.Mean, init.Std)
+	for i := range t.F32() {
+		if len(init.Values) > 0 {
+			t.F32()[i] = float32(init.Values[i%len(init.Values)])
+		}
+	}
+	return t
 }
 
 // packGraph packs an input "w" [m,k].

@@ -1,0 +1,168 @@
+package plugins
+
+import (
+	"context"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/ternlm/tern/backends/scalar"
+	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/quanttest"
+	"github.com/ternlm/tern/framework/rng"
+	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/layers"
+	"github.com/ternlm/tern/model"
+)
+
+// lsq is ternary with one learned step a weight and its own gradient (arXiv
+// 1902.08153).
+type lsq struct{}
+
+func (lsq) Spec() string { return "lsq" }
+
+func (lsq) Format() framework.Format {
+	return framework.Format{Bits: 2, Levels: []int8{-1, 0, 1}, Group: framework.GroupTensor, ActBits: 8}
+}
+
+func (lsq) step(b *graph.Builder) graph.Value {
+	return b.Param("step", graph.ConstInit(0.02), 1, 1)
+}
+
+func (lsq) clamped(b *graph.Builder, w, s graph.Value) graph.Value {
+	return b.Min(b.Max(b.Div(w, s), b.Like(w, -1)), b.Like(w, 1))
+}
+
+func (q lsq) Pack(b *graph.Builder, w graph.Value) (codes, scales graph.Value) {
+	s := q.step(b)
+	return b.Encode(b.Round(q.clamped(b, w, s)), q.Format().Code(), q.Format().Levels), s
+}
+
+func (q lsq) Surrogate(b *graph.Builder, w graph.Value) graph.Value {
+	s := q.step(b)
+	v := q.clamped(b, w, s)
+	return b.Mul(b.Through(b.Round(v), v), s)
+}
+
+func init() {
+	open := func(framework.Options) (framework.Quantizer, error) { return lsq{}, nil }
+	framework.Quantizers.Register("lsq", open)
+	asPlugin["lsq"] = func() {
+		ServeQuantizer(Quantizer{Meta: Meta{Name: "lsq", Version: "1.0.0", Help: "Ternary with a learned step."}, Open: open})
+	}
+}
+
+func TestAQuantizersOwnParameterAndGradientComeOver(t *testing.T) {
+	c := dial(t, "lsq")
+	local, remote := small(t, "lsq", "standard"), small(t, "plugin:lsq", "standard")
+	got := graphs(t, remote)
+	for name, want := range graphs(t, local) {
+		if got[name] != want {
+			t.Errorf("%s differs: %s", name, firstDifference(got[name], want))
+		}
+	}
+	counts, _ := model.Count(must(remote.Parameters()))
+	if want := 2*7 + 1; counts[model.Quantizer] != want || counts[model.Residuals] != 0 {
+		t.Errorf("%d parameters of the quantizer and %d of the residual, want %d and 0", counts[model.Quantizer], counts[model.Residuals], want)
+	}
+	_, want := trained(t, local)
+	_, params := trained(t, remote)
+	moved := 0
+	for name, w := range want {
+		for i := range w {
+			if params[name][i] != w[i] {
+				t.Fatalf("%s[%d] is %v, built in %v", name, i, params[name][i], w[i])
+			}
+		}
+		if strings.HasSuffix(name, ".step") && w[0] != 0.02 {
+			moved++
+		}
+	}
+	if moved != counts[model.Quantizer] {
+		t.Errorf("%d steps moved", moved)
+	}
+	quanttest.Run(t, quanttest.Options{Open: func() (framework.Quantizer, error) { return c.Quantizer("") }, Skip: map[string]string{
+		"powers of two": "the step is learned", "fidelity": "the step is learned", "repack": "the step is learned", "extremes": "the step is learned",
+	}})
+}
+
+// The gradient of sum(r * linear(x)) by the weight and by the step is LSQ's,
+// written as loops.
+func TestTheGradientTakesTheSurrogate(t *testing.T) {
+	const n, k, m = 3, 8, 4
+	ctx := context.Background()
+	be := scalar.Open64(1)
+	defer func() { _ = be.Close() }()
+	g := must(graph.Trace(func(b *graph.Builder) {
+		l := layers.Linear{Quant: lsq{}}
+		y := l.Apply(b, "l", b.Input("x", tensor.F32, n, k), m)
+		params := b.Params()
+		grads := b.Gradients(b.SumAll(b.Mul(y, b.Input("r", tensor.F32, n, m))), params)
+		for i, p := range params {
+			b.Output(p.N.Name(), grads[i])
+		}
+	}))
+	draw := func(name string, std float64, dims ...int) *tensor.Tensor {
+		x := tensor.New(tensor.T(tensor.F64, dims...))
+		key := rng.NewKey(1, name)
+		for i := range x.F64() {
+			x.F64()[i] = std * key.Normal(uint64(i))
+		}
+		return x
+	}
+	x, r, w, step := draw("x", 1, n, k), draw("r", 1, n, m), draw("w", 0.02, m, k), 0.02
+	st := must(be.NewStore())
+	defer func() { _ = st.Close() }()
+	put := func(name string, v *tensor.Tensor) {
+		if err := st.Put(ctx, name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := tensor.New(tensor.T(tensor.F64, 1, 1))
+	s.F64()[0] = step
+	put("l.weight", w)
+	put("l.step", s)
+	pack := must(graph.Trace(func(b *graph.Builder) {
+		b.In("l", func() { layers.Linear{Quant: lsq{}}.Pack(b, b.Param("weight", graph.Init{}, m, k)) })
+	}))
+	if err := must(be.Compile(ctx, pack)).Run(ctx, st, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	out := []*tensor.Tensor{tensor.New(tensor.T(tensor.F64, m, k)), tensor.New(tensor.T(tensor.F64, 1, 1))}
+	if g.Outputs[0].Name != "l.weight" {
+		t.Fatal(g.Outputs)
+	}
+	if err := must(be.Compile(ctx, g)).Run(ctx, st, []*tensor.Tensor{x, r}, out); err != nil {
+		t.Fatal(err)
+	}
+	wantStep := 0.0
+	for i := range m {
+		for j := range k {
+			dw := 0.0 // of the dequantized weight: r^T x^, x^ of 8 bits by row
+			for row := range n {
+				top := 0.0
+				for c := range k {
+					top = max(top, math.Abs(x.F64()[row*k+c]))
+				}
+				q := math.RoundToEven(x.F64()[row*k+j]/top*127) * top / 127
+				dw += r.F64()[row*m+i] * q
+			}
+			v := w.F64()[i*k+j] / step
+			inside, code := math.Abs(v) < 1, math.RoundToEven(max(-1, min(1, v)))
+			want := 0.0
+			if inside {
+				want = dw
+				wantStep += dw * (code - v)
+			} else {
+				wantStep += dw * code
+			}
+			if got := out[0].F64()[i*k+j]; math.Abs(got-want) > 1e-6 {
+				t.Errorf("d weight[%d,%d] is %v, want %v", i, j, got, want)
+			}
+		}
+	}
+	if got := out[1].F64()[0]; math.Abs(got-wantStep) > 1e-5 {
+		t.Errorf("d step is %v, want %v", got, wantStep)
+	}
+}
