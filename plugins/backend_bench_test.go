@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
@@ -44,17 +45,21 @@ func ways(b *testing.B, run func(b *testing.B, be framework.Backend)) {
 // first call.
 func BenchmarkBackendStart(b *testing.B) {
 	path := built(b)
+	opened := time.Duration(0)
 	for b.Loop() {
 		c, err := Dial(context.Background(), DialOptions{Path: path})
 		if err != nil {
 			b.Fatal(err)
 		}
+		start := time.Now()
 		s := must(must(c.Backend("threads=1")).NewStore())
 		_ = s.Names()
+		opened += time.Since(start)
 		b.StopTimer()
 		_ = c.Close()
 		b.StartTimer()
 	}
+	b.ReportMetric(float64(opened.Microseconds())/float64(b.N), "us-opening/op")
 }
 
 // BenchmarkBackendRun is a run that computes next to nothing on a batch of 8

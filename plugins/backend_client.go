@@ -238,7 +238,8 @@ func (b estimatingBackend) Estimate(g *graph.Graph) (int64, error) {
 // also that of a stream that breaks off.
 func sendGraph(to interface {
 	Send(*wire.BackendGraph) error
-}, session, id uint64, g *graph.Graph, last func() error) error {
+}, session, id uint64, g *graph.Graph, last func() error,
+) error {
 	text := g.String()
 	if len(text) > maxGraphText {
 		return errors.Wrapf(framework.ErrUnsupported, "the graph has %d bytes of text, %d are allowed", len(text), maxGraphText)

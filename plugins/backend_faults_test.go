@@ -327,6 +327,7 @@ func FuzzView(f *testing.F) {
 	defer func() { _ = a.Close() }()
 	s := &backendSession{memory: a}
 	f.Add("f32[8,256]", uint64(4096), uint64(8192))
+	f.Add("f32[2]", uint64(4096), uint64(4))
 	f.Add("u2[3,5]", uint64(1<<20-64), uint64(6))
 	f.Add("f64[1099511627776]", uint64(math.MaxUint64-63), uint64(8<<40))
 	f.Fuzz(func(t *testing.T, typ string, offset, length uint64) {

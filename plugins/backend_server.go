@@ -143,7 +143,8 @@ func (b *backendServer) Estimate(stream grpc.ClientStreamingServer[wire.BackendG
 // readGraph receives the pieces of a graph's text and parses it.
 func (b *backendServer) readGraph(from interface {
 	Recv() (*wire.BackendGraph, error)
-}) (*backendSession, uint64, *graph.Graph, error) {
+},
+) (*backendSession, uint64, *graph.Graph, error) {
 	var text bytes.Buffer
 	var session, id uint64
 	for first := true; ; first = false {

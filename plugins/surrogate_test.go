@@ -1,8 +1,10 @@
 package plugins
 
 import (
+	"bytes"
 	"context"
 	"math"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +16,8 @@ import (
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/layers"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/modelfile"
+	"github.com/ternlm/tern/train"
 )
 
 // lsq is ternary with one learned step a weight and its own gradient (arXiv
@@ -164,5 +168,65 @@ func TestTheGradientTakesTheSurrogate(t *testing.T) {
 	}
 	if got := out[1].F64()[0]; math.Abs(got-wantStep) > 1e-5 {
 		t.Errorf("d step is %v, want %v", got, wantStep)
+	}
+}
+
+// A file holds codes and scales; what trained them is not needed to run it.
+func TestAModelWithALearnedStepIsExported(t *testing.T) {
+	dial(t, "lsq")
+	ctx := context.Background()
+	m := small(t, "plugin:lsq", "standard")
+	be := must(framework.Backends.Open("scalar"))
+	defer func() { _ = be.Close() }()
+	r := must(train.LookupRecipe("default"))
+	r.Window = 16
+	tr := must(train.New(ctx, be, m, r))
+	if err := tr.Initialize(ctx); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "m.gguf")
+	w := must(modelfile.Collect(ctx, m, tr.Store()))
+	if err := w.WriteGGUF(path); err != nil {
+		t.Fatal(err)
+	}
+	back, err := modelfile.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = back.Close() }()
+	if back.Model.Quant != "plugin:lsq" || len(back.Tensors) == 0 {
+		t.Errorf("quantizer %s, %d tensors", back.Model.Quant, len(back.Tensors))
+	}
+	for name, x := range w.Tensors {
+		if strings.HasSuffix(name, ".step") {
+			t.Errorf("%s is in the file", name)
+		}
+		if y := back.Tensors[name]; y == nil || !bytes.Equal(x.Data, y.Data) {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	path := program(b, "ternary")
+	for b.Loop() {
+		c, err := Dial(context.Background(), DialOptions{Path: path})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		_ = c.Close()
+		b.StartTimer()
+	}
+}
+
+func BenchmarkFragment(b *testing.B) {
+	c := dial(b, "ternary")
+	q := must(c.Quantizer("group=64"))
+	for b.Loop() {
+		c.mu.Lock()
+		clear(c.fragments)
+		c.mu.Unlock()
+		_ = must(graph.Trace(func(g *graph.Builder) { q.Pack(g, g.Input("w", tensor.F32, 64, 256)) }))
 	}
 }

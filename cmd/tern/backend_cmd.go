@@ -64,7 +64,11 @@ func listBackends() ([]backendInfo, error) {
 			list = append(list, backendInfo{Info: framework.Info{Name: name}, Error: err.Error()})
 			continue
 		}
-		list = append(list, backendInfo{Info: describe(be), Auto: name == auto})
+		info := describe(be)
+		if strings.HasPrefix(name, pluginScheme+":") {
+			info.Name = name
+		}
+		list = append(list, backendInfo{Info: info, Auto: name == auto})
 		if err := be.Close(); err != nil {
 			return nil, err
 		}

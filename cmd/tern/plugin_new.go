@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -168,16 +169,26 @@ func (c pluginNew) source(s *scaffold, dir string) (sums []byte, err error) {
 		return nil, nil
 	}
 	s.Version = "v0.0.0"
+	sumFile := filepath.Join(s.Tern, "go.sum")
 	mod, err := os.ReadFile(filepath.Join(s.Tern, "go.mod"))
+	s.Tern = quoteModule(s.Tern)
 	if err != nil {
 		return nil, err
 	}
 	s.Requires, s.Go = requirements(string(mod))
-	sums, err = os.ReadFile(filepath.Join(s.Tern, "go.sum"))
+	sums, err = os.ReadFile(sumFile)
 	if sums == nil {
 		sums = []byte{}
 	}
 	return sums, err
+}
+
+// quoteModule writes a path as go.mod has it.
+func quoteModule(path string) string {
+	if strings.ContainsAny(path, " \"'`()[]{},") || strings.Contains(path, "//") || strings.Contains(path, "/*") {
+		return strconv.Quote(path)
+	}
+	return path
 }
 
 // released reports whether a version is one that proxies have.

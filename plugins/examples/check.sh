@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, vets and tests the example plugins, each a module of its own, as somebody outside tern would. Installs each for a
 # user who has none, runs the conformance suite on the program, trains a small model with it for STEPS steps, exports it,
-# and has the exported file written text from. Needs Go and, in its cache or from a proxy, the modules that tern needs.
+# reads the exported file back to the same bits, and has it write text. Needs Go and, in its cache or from a proxy, the modules that tern needs.
 set -euo pipefail
 cd "$(dirname "$0")"
 STEPS=${STEPS:-4}
@@ -45,6 +45,8 @@ example() {
 	"$tern" plugin verify "$name"
 	"$tern" train --preset tiny --"$flag" "plugin:$name:$options" --steps "$STEPS" --final-windows 8 --out "$run"
 	"$tern" generate --model "$run/model.gguf" --tokens 8 --seed 1
+	"$tern" convert "$run/model.gguf" "$work/again.gguf" --force # what is read back is what was written
+	"$tern" inspect --diff "$run/model.gguf" "$work/again.gguf"
 }
 
 example nf4 nf4 quant group=32

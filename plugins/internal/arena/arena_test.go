@@ -93,8 +93,17 @@ func TestSpansOutsideAreRefused(t *testing.T) {
 	const size = 1 << 20
 	a := open(t, size)
 	for _, s := range []Span{
-		{0, 64}, {4032, 64}, {4097, 8}, {size, 1}, {size - 64, 65}, {size + 64, 0}, {4096, size}, {4096, math.MaxUint64},
-		{math.MaxUint64 - 63, 64}, {math.MaxUint64 - 63, 4096}, {1 << 63, 1 << 63},
+		{0, 64},
+		{4032, 64},
+		{4097, 8},
+		{size, 1},
+		{size - 64, 65},
+		{size + 64, 0},
+		{4096, size},
+		{4096, math.MaxUint64},
+		{math.MaxUint64 - 63, 64},
+		{math.MaxUint64 - 63, 4096},
+		{1 << 63, 1 << 63},
 	} {
 		if b, err := a.Bytes(s); !errors.Is(err, ErrRange) {
 			t.Errorf("%v: %d bytes, error %v", s, len(b), err)

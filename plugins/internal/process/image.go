@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
@@ -43,20 +44,19 @@ func load(path, want string) (*image, error) {
 		return nil, errors.Wrapf(ErrStart, "%s has %d bytes, at most %d are allowed", path, st.Size(), maxImage)
 	}
 	im := &image{path: path}
-	h := sha256.New()
-	var w io.Writer = h
+	var w io.Writer = io.Discard
 	if c, run, err := sealable(); err == nil {
 		im.file, im.path = c, run
-		w = io.MultiWriter(h, c)
+		w = c
 	}
-	n, err := io.Copy(w, io.LimitReader(f, maxImage+1))
+	n, sum, err := copyHashed(w, f)
 	if err == nil && n > maxImage {
 		err = errors.Wrapf(ErrStart, "%s grew while it was read", path)
 	}
 	if err == nil && im.file != nil {
 		err = seal(im.file)
 	}
-	im.sum = hex.EncodeToString(h.Sum(nil))
+	im.sum = hex.EncodeToString(sum)
 	if err == nil && want != "" && !strings.EqualFold(want, im.sum) {
 		err = errors.WithHint(errors.Wrapf(ErrPin, "%s has sha256 %s, pinned is %s", path, im.sum, want),
 			"if you built or replaced it yourself, install it again; else find out who did")
@@ -66,4 +66,36 @@ func load(path, want string) (*image, error) {
 		return nil, err
 	}
 	return im, nil
+}
+
+// copyHashed copies at most one byte more than maxImage and hashes what it
+// copied, both at once: the start of a plugin waits for it.
+func copyHashed(w io.Writer, r io.Reader) (n int64, sum []byte, err error) {
+	h := sha256.New()
+	full, free, done := make(chan []byte, 2), make(chan []byte, 2), make(chan struct{})
+	free <- make([]byte, 1<<20)
+	free <- make([]byte, 1<<20)
+	go func() {
+		defer close(done)
+		for p := range full {
+			h.Write(p)
+			free <- p[:cap(p)]
+		}
+	}()
+	for n <= maxImage && err == nil {
+		p := <-free
+		var k int
+		if k, err = r.Read(p); k > 0 {
+			_, werr := w.Write(p[:k])
+			n += int64(k)
+			err = cmp.Or(werr, err)
+		}
+		full <- p[:k]
+	}
+	close(full)
+	<-done
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, h.Sum(nil), err
 }
