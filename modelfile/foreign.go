@@ -216,7 +216,7 @@ func isLinear(base string) bool {
 func (f *foreignModel) model() (*model.Model, error) {
 	plain, err := model.New(f.config)
 	if err != nil {
-		return nil, ofMetadata(err)
+		return nil, ofMetadata(err, f.config)
 	}
 	nodes, err := states(plain)
 	if err != nil {
@@ -238,17 +238,22 @@ func (f *foreignModel) model() (*model.Model, error) {
 		}
 	}
 	m, err := model.NewStored(f.config, stored)
-	return m, ofMetadata(err)
+	return m, ofMetadata(err, f.config)
 }
 
 // ofMetadata says that it was a file that chose what is wrong with a model:
-// neither the kind of the error nor its hint is for one who did.
-func ofMetadata(err error) error {
+// neither the kind of the error nor its hint is for one who did, but for a plugin,
+// which they can install.
+func ofMetadata(err error, c model.Config) error {
 	if err == nil {
 		return nil
 	}
-	return errors.WithHint(errors.Wrapf(ErrModel, "its metadata: %v", err),
-		"the file is damaged, or made for another program: copy or export it again")
+	hint := "the file is damaged, or made for another program: copy or export it again"
+	plugin := strings.HasPrefix(c.Quant, "plugin:") || strings.HasPrefix(c.Residual, "plugin:")
+	if hints := errors.GetAllHints(err); plugin && len(hints) > 0 {
+		hint = strings.Join(hints, "; ")
+	}
+	return errors.WithHint(errors.Wrapf(ErrModel, "its metadata: %v", err), hint)
 }
 
 // checkUnused refuses a model with tensors that tern would leave out.

@@ -58,7 +58,7 @@ func FromGGUF(f *gguf.File) (*Weights, error) {
 	}
 	m, err := model.New(c)
 	if err != nil {
-		return nil, ofMetadata(err)
+		return nil, ofMetadata(err, c)
 	}
 	// The sum takes as long as the rest, so both are done at once; where it is
 	// wrong, that is what there is to say.

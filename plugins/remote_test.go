@@ -173,7 +173,7 @@ func graphs(t *testing.T, m *model.Model) map[string]string {
 	return texts
 }
 
-// trained are the losses of a few steps and the parameters after them.
+// trained are the losses of a few steps, and the parameters and scales after them.
 func trained(t *testing.T, m *model.Model) (losses []float64, params map[string][]float32) {
 	t.Helper()
 	ctx := context.Background()
@@ -196,6 +196,9 @@ func trained(t *testing.T, m *model.Model) (losses []float64, params map[string]
 	params = map[string][]float32{}
 	for _, p := range must(m.Parameters()) {
 		params[p.Name] = must(tr.Store().Get(ctx, p.Name)).F32()
+		if base, ok := strings.CutSuffix(p.Name, ".weight"); ok && p.Category == model.Ternary {
+			params[base+".scales"] = must(tr.Store().Get(ctx, base+".scales")).F32()
+		}
 	}
 	return losses, params
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -29,6 +30,7 @@ func serve(kind Kind, m Meta, register func(*grpc.Server)) {
 	if len(os.Args) > 1 || os.Getenv(process.Handshake.MagicCookieKey) != process.Handshake.MagicCookieValue {
 		os.Exit(byHand(info, os.Args[1:], os.Stdout, os.Stderr))
 	}
+	go endWithHost(os.Getppid())
 	// go-plugin sends what a plugin prints through the connection, where the last
 	// words of one that dies are lost: the first call, which is Describe, puts
 	// them back on standard error.
@@ -43,6 +45,16 @@ func serve(kind Kind, m Meta, register func(*grpc.Server)) {
 		GRPCServer: func(o []grpc.ServerOption) *grpc.Server { return newServer(restore, o) },
 		Logger:     hclog.New(&hclog.LoggerOptions{Output: os.Stderr, Level: hclog.Warn}),
 	})
+}
+
+// endWithHost ends the plugin when its parent is another process than host: it
+// was killed. On Linux the kernel is faster.
+func endWithHost(host int) {
+	for range time.Tick(time.Second) {
+		if os.Getppid() != host {
+			os.Exit(1)
+		}
+	}
 }
 
 // byHand answers whoever runs a plugin without a host; it returns the exit

@@ -79,8 +79,12 @@ func TestAQuantizersOwnParameterAndGradientComeOver(t *testing.T) {
 				t.Fatalf("%s[%d] is %v, built in %v", name, i, params[name][i], w[i])
 			}
 		}
-		if strings.HasSuffix(name, ".step") && w[0] != 0.02 {
+		base, ok := strings.CutSuffix(name, ".step")
+		if ok && w[0] != 0.02 {
 			moved++
+		}
+		if s := params[base+".scales"]; ok && s[0] != w[0] {
+			t.Errorf("%s was packed by %v, the step is %v", base, s[0], w[0])
 		}
 	}
 	if moved != counts[model.Quantizer] {

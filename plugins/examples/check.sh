@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds, vets and tests the example plugins, each a module of its own, as somebody outside tern would. Installs each for a
 # user who has none, runs the conformance suite on the program, trains a small model with it for STEPS steps, exports it,
-# reads the exported file back to the same bits, and has it write text. Needs Go and, in its cache or from a proxy, the modules that tern needs.
+# reads the exported file back to the same bits, and has it write text.
+# Needs Go and, in its cache or from a proxy, the modules that tern needs.
 set -euo pipefail
 cd "$(dirname "$0")"
 STEPS=${STEPS:-4}
