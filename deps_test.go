@@ -15,7 +15,7 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
+	framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile internal/filelock sweep/stats data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
 	framework/graph formats/ggml formats/safetensors formats/mhc data
 	framework/compile plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
 	framework stories
@@ -24,8 +24,10 @@ const layers = `
 	backends/scalar layers
 	backends/avx2 model plugins
 	backends/all modelfile plugins/conformance plugins/cmd/tern-plugin-scalar
+	diagnose
 	train
-	infer internal/config
+	infer internal/config sweep
+	sweep/local sweep/slurm sweep/kubernetes sweep/report
 	cmd/tern interop/big
 `
 
@@ -39,11 +41,11 @@ var only = map[string][]string{
 	"github.com/hashicorp/go-hclog":   {"plugins", "plugins/internal/process"},
 	"google.golang.org/grpc":          {"plugins", "plugins/internal/process", "plugins/internal/wire"},
 	"google.golang.org/protobuf":      {"formats/huggingface", "plugins/internal/wire"},
-	"gonum.org/":                      {"cmd/tern"},
+	"gonum.org/":                      {"cmd/tern", "diagnose", "sweep/stats", "sweep/report"},
 	"github.com/spf13/":               {"cmd/tern", "internal/config"},
-	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern"},
+	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern", "sweep", "sweep/kubernetes"},
 	"golang.org/x/term":               {"cmd/tern"},
-	"golang.org/x/sys":                {"internal/atomicfile", "internal/mmap", "plugins/internal/process", "plugins/internal/arena"},
+	"golang.org/x/sys":                {"internal/atomicfile", "internal/filelock", "sweep", "internal/mmap", "plugins/internal/process", "plugins/internal/arena"},
 	"github.com/gpustack/":            {},
 	"github.com/rogpeppe/go-internal": {},
 	"pgregory.net/rapid":              {},

@@ -21,9 +21,9 @@ type Residual interface {
 
 // Mixer is an optional interface of a Residual that carries several streams.
 type Mixer interface {
-	// Mixing gives the matrix f32 [S,S] by which sub-layer l mixes the
-	// streams, for diagnostics.
-	Mixing(b *graph.Builder, l int) graph.Value
+	// Mixing gives the matrix by which sub-layer l mixes the streams s, for
+	// diagnostics: f32 [S,S], or [N,S,S] where it follows the token.
+	Mixing(b *graph.Builder, l int, s graph.Value) graph.Value
 	// Width returns the number S of streams. The stream is f32 [N,S,C].
 	Width() int
 	// DoublyStochastic reports whether Mixing is claimed to be so.

@@ -96,8 +96,9 @@ func (m *Model) Mixings() (*graph.Graph, error) {
 		return nil, nil
 	}
 	return graph.Trace(func(b *graph.Builder) {
+		s := b.Const(0, tensor.T(tensor.F32, 1, mixer.Width(), m.Dim))
 		for l := range 2 * m.Layers {
-			inSubLayer(b, l, func() { b.Output(fmt.Sprintf("h.%d", l), mixer.Mixing(b, l)) })
+			inSubLayer(b, l, func() { b.Output(fmt.Sprintf("h.%d", l), mixer.Mixing(b, l, s)) })
 		}
 	})
 }

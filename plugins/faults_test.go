@@ -161,7 +161,7 @@ type threeStreams struct{ framework.Residual }
 func (threeStreams) Spec() string           { return "three" }
 func (threeStreams) Width() int             { return 2 }
 func (threeStreams) DoublyStochastic() bool { return true }
-func (threeStreams) Mixing(b *graph.Builder, _ int) graph.Value {
+func (threeStreams) Mixing(b *graph.Builder, _ int, _ graph.Value) graph.Value {
 	return b.Const(0.5, tensor.T(tensor.F32, 2, 2))
 }
 

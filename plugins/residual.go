@@ -167,12 +167,17 @@ func (r *remoteMixer) Width() int { return r.width }
 // DoublyStochastic reports what the plugin claims of its matrices.
 func (r *remoteMixer) DoublyStochastic() bool { return r.stochastic }
 
-// Mixing inlines the matrix of sub-layer l.
-func (r *remoteMixer) Mixing(b *graph.Builder, l int) graph.Value {
-	return r.inline(b, residualCall{
-		name: "Mixing", ask: r.api.Mixing, layer: l,
-		out: fragment.Port{Name: "h", Type: tensor.T(tensor.F32, r.width, r.width)},
-	})
+// Mixing inlines the matrix of sub-layer l, or one for each row of the stream.
+func (r *remoteMixer) Mixing(b *graph.Builder, l int, s graph.Value) graph.Value {
+	h := r.inline(b, residualCall{
+		name: "Mixing", ask: r.api.Mixing, layer: l, stream: s.Type(),
+		in: []fragment.Port{{Name: "s", Type: s.Type()}}, out: fragment.Port{Name: "h"},
+	}, s)
+	one, each := tensor.T(tensor.F32, r.width, r.width), tensor.T(tensor.F32, s.Dim(0), r.width, r.width)
+	if t := h.Type(); !t.Equal(one) && !t.Equal(each) {
+		graph.FailWith(r.c.fault("Mixing", errors.Newf("h is %v, wants %v or %v", t, one, each)))
+	}
+	return h
 }
 
 // ServeResidual is the main of a residual plugin: it serves r until the host
@@ -238,7 +243,7 @@ func (s *residualServer) Mixing(_ context.Context, q *wire.ResidualRequest) (*wi
 		if !ok {
 			graph.Fail("the residual mixes no streams")
 		}
-		return m.Mixing(b, int(q.GetLayer()))
+		return m.Mixing(b, int(q.GetLayer()), input(b, q))
 	})
 }
 

@@ -69,7 +69,7 @@ func (r MHCLite) Read(b *graph.Builder, l int, s graph.Value) graph.Value {
 // Write mixes the streams by H and adds y to each, weighted by post.
 func (r MHCLite) Write(b *graph.Builder, l int, s, y graph.Value) graph.Value {
 	post := b.Scale(b.Sigmoid(r.logits(b, "post", l)), 2)
-	return b.StreamWrite(s, y, r.Mixing(b, l), post)
+	return b.StreamWrite(s, y, r.Mixing(b, l, s), post)
 }
 
 // Collapse is the mean of the streams.
@@ -84,7 +84,7 @@ func (r MHCLite) Width() int { return r.Streams }
 func (r MHCLite) DoublyStochastic() bool { return true }
 
 // Mixing is the matrix H [S,S].
-func (r MHCLite) Mixing(b *graph.Builder, _ int) (h graph.Value) {
+func (r MHCLite) Mixing(b *graph.Builder, _ int, _ graph.Value) (h graph.Value) {
 	b.In("mhc", func() {
 		if r.Streams == 2 {
 			a := b.Sigmoid(b.Param("alpha_logit", graph.ConstInit(r.identityLogit()), 1))

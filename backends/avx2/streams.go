@@ -14,7 +14,15 @@ func addStreams(t host.Table) {
 }
 
 // streamed reports whether operand 0 of n, [N,S,C], suits the vector kernels.
-func streamed(n *graph.Node) bool { return n.In[0].Dim(1) <= 8 && n.In[0].Dim(2) >= 8 }
+func streamed(n *graph.Node) bool { return static(n) && n.In[0].Dim(1) <= 8 && n.In[0].Dim(2) >= 8 }
+
+// static reports whether the coefficients of n are the same for all rows.
+func static(n *graph.Node) bool {
+	if len(n.In) < 4 { // streamread and its pullback
+		return len(n.In[1].Shape()) == 1
+	}
+	return len(n.In[2].Shape()) == 2 && len(n.In[3].Shape()) == 1
+}
 
 func streamRead() host.Kernel {
 	return host.Kernel{Supports: streamed, Bind: func(c *host.Call) []host.Loop {

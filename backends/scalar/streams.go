@@ -14,8 +14,16 @@ func addStreams[F Float](t host.Table) {
 	t.Add("streamwrite.vjp", streamWriteVJP[F]())
 }
 
+// static reports whether the coefficients of n are the same for all rows.
+func static(n *graph.Node) bool {
+	if len(n.In) < 4 { // streamread and its pullback
+		return len(n.In[1].Shape()) == 1
+	}
+	return len(n.In[2].Shape()) == 2 && len(n.In[3].Shape()) == 1
+}
+
 func streamRead[F Float]() host.Kernel {
-	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
+	return host.Kernel{Supports: static, Bind: func(c *host.Call) []host.Loop {
 		s, pre, z := view[F](c.In[0]), view[F](c.In[1]), view[F](c.Out[0])
 		N, S, C := c.In[0].Shape[0], c.In[0].Shape[1], c.In[0].Shape[2]
 		return []host.Loop{loop(N, S*C, func(lo, hi int) {
@@ -35,7 +43,7 @@ func streamRead[F Float]() host.Kernel {
 
 // streamReadVJP: ds_i = pre_i g and dpre_i = sum(s_i * g).
 func streamReadVJP[F Float]() host.Kernel {
-	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
+	return host.Kernel{Supports: static, Bind: func(c *host.Call) []host.Loop {
 		s, pre, g := view[F](c.In[0]), view[F](c.In[1]), view[F](c.In[2])
 		ds, dpre := view[F](c.Out[0]), view[F](c.Out[1])
 		N, S, C := c.In[0].Shape[0], c.In[0].Shape[1], c.In[0].Shape[2]
@@ -63,7 +71,7 @@ func streamReadVJP[F Float]() host.Kernel {
 // before one of them is written.
 func streamWrite[F Float]() host.Kernel {
 	scratch := func(n *graph.Node) int { return room[float64](n.In[0].Shape()[:2].Numel()) }
-	return host.Kernel{Scratch: scratch, Bind: func(c *host.Call) []host.Loop {
+	return host.Kernel{Supports: static, Scratch: scratch, Bind: func(c *host.Call) []host.Loop {
 		s, y, h, post := view[F](c.In[0]), view[F](c.In[1]), view[F](c.In[2]), view[F](c.In[3])
 		z, mem := view[F](c.Out[0]), c.Scratch
 		N, S, C := c.In[0].Shape[0], c.In[0].Shape[1], c.In[0].Shape[2]
@@ -91,7 +99,7 @@ func streamWrite[F Float]() host.Kernel {
 // streamWriteVJP: ds_j = sum_i h_ij g_i, dy = sum_i post_i g_i, dh_ij = sum(g_i *
 // s_j) and dpost_i = sum(g_i * y).
 func streamWriteVJP[F Float]() host.Kernel {
-	return host.Kernel{Bind: func(c *host.Call) []host.Loop {
+	return host.Kernel{Supports: static, Bind: func(c *host.Call) []host.Loop {
 		s, y, h, post, g := view[F](c.In[0]), view[F](c.In[1]), view[F](c.In[2]), view[F](c.In[3]), view[F](c.In[4])
 		ds, dy, dh, dpost := view[F](c.Out[0]), view[F](c.Out[1]), view[F](c.Out[2]), view[F](c.Out[3])
 		N, S, C := c.In[0].Shape[0], c.In[0].Shape[1], c.In[0].Shape[2]

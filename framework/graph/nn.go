@@ -272,22 +272,22 @@ func (b *Builder) Dequantize(codes, scales Value, levels []int8) Value {
 }
 
 func defineStreams() {
-	// s [N,S,C], pre [S] -> [N,C]
+	// s [N,S,C], pre [S] or [N,S] -> [N,C]
 	opStreamRead = Define(Op{
 		Name: "streamread", Cheap: true, Arity: 2,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 3)
 			wantF32(n, 0)
 			s := n.In[0].Shape()
-			wantShape(n, 1, tensor.F32, s[1])
+			wantEach(n, 1, s[0], s[1])
 			return types(tensor.T(tensor.F32, s[0], s[2]))
 		},
 		Expand: func(b *Builder, _ any, in []Value) []Value {
-			s, S := in[0], in[0].Dim(1)
-			return []Value{b.Reshape(b.Sum(b.Mul(s, b.Reshape(in[1], 1, S, 1)), 1), s.Dim(0), s.Dim(2))}
+			s := in[0]
+			return []Value{b.Reshape(b.Sum(b.Mul(s, eachRow(b, in[1], s.Dim(1), 1)), 1), s.Dim(0), s.Dim(2))}
 		},
 	})
-	// s [N,S,C], y [N,C], h [S,S], post [S] -> s'_i = sum_j h_ij s_j + post_i y
+	// s [N,S,C], y [N,C], h [S,S] or [N,S,S], post [S] or [N,S] -> s'_i = sum_j h_ij s_j + post_i y
 	opStreamWrite = Define(Op{
 		Name: "streamwrite", Arity: 4, Alias: [][]int{{0}}, Expand: expandStreamWrite,
 		Infer: func(n *Node) []tensor.Type {
@@ -295,8 +295,8 @@ func defineStreams() {
 			wantF32(n, 0)
 			s := n.In[0].Shape()
 			wantShape(n, 1, tensor.F32, s[0], s[2])
-			wantShape(n, 2, tensor.F32, s[1], s[1])
-			wantShape(n, 3, tensor.F32, s[1])
+			wantEach(n, 2, s[0], s[1], s[1])
+			wantEach(n, 3, s[0], s[1])
 			return sameAsFirst(n)
 		},
 	})
@@ -318,15 +318,30 @@ func defineStreams() {
 	})
 }
 
+// wantEach fails unless operand i of a stream op is f32 [dims], the same for
+// all N rows, or [N,dims].
+func wantEach(n *Node, i, N int, dims ...int) {
+	if len(n.In[i].Shape()) > len(dims) {
+		dims = append([]int{N}, dims...)
+	}
+	wantShape(n, i, tensor.F32, dims...)
+}
+
+// eachRow views coefficients [dims] or [N,dims] as [1,dims] or [N,dims].
+func eachRow(b *Builder, v Value, dims ...int) Value {
+	return b.Reshape(v, append([]int{v.Shape().Numel() / tensor.Shape(dims).Numel()}, dims...)...)
+}
+
 func expandStreamWrite(b *Builder, _ any, in []Value) []Value {
 	s, y, h, post := in[0], in[1], in[2], in[3]
 	N, S, C := s.Dim(0), s.Dim(1), s.Dim(2)
+	h = eachRow(b, h, S, S)
 	rows := make([]Value, S)
 	for i := range S {
-		hi := b.Reshape(b.Slice(h, 0, i, i+1), 1, S, 1)
+		hi := eachRow(b, b.Slice(h, 1, i, i+1), S, 1)
 		rows[i] = b.Sum(b.Mul(s, hi), 1)
 	}
-	branch := b.Mul(b.Reshape(y, N, 1, C), b.Reshape(post, 1, S, 1))
+	branch := b.Mul(b.Reshape(y, N, 1, C), eachRow(b, post, S, 1))
 	return []Value{b.Add(b.Concat(1, rows...), branch)}
 }
 
@@ -389,11 +404,12 @@ func (b *Builder) CodeBookMatMul(x, codes, scales Value, a LinearAttr) Value {
 	return b.one(opCodeBookMatMul, a, x, codes, scales)
 }
 
-// StreamRead is sum_i pre_i s_i: s [N,S,C], pre [S], result [N,C].
+// StreamRead is sum_i pre_i s_i: s [N,S,C], pre [S] or [N,S], result [N,C].
 func (b *Builder) StreamRead(s, pre Value) Value { return b.one(opStreamRead, nil, s, pre) }
 
 // StreamWrite is s'_i = sum_j h_ij s_j + post_i y: s [N,S,C], y [N,C],
-// h [S,S], post [S] (hyper-connections, arXiv 2409.19606).
+// h [S,S] or [N,S,S], post [S] or [N,S] (hyper-connections, arXiv 2409.19606,
+// static or following the token).
 func (b *Builder) StreamWrite(s, y, h, post Value) Value {
 	return b.one(opStreamWrite, nil, s, y, h, post)
 }

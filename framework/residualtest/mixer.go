@@ -34,7 +34,7 @@ func (s *tester) mixing(ctx context.Context) (string, error) {
 				stream := b.Input("s", tensor.F32, S, S, C)
 				y := b.Const(0, tensor.T(tensor.F32, S, C))
 				b.Output("s2", at(b, l, func() graph.Value { return s.r.Write(b, l, stream, y) }))
-				b.Output("h", at(b, l, func() graph.Value { return s.mixer.Mixing(b, l) }))
+				b.Output("h", at(b, l, func() graph.Value { return s.mixer.Mixing(b, l, stream) }))
 			})
 			if err != nil {
 				return "", err
@@ -55,9 +55,11 @@ func (s *tester) mixing(ctx context.Context) (string, error) {
 
 // matrices gives Mixing of sub-layers 0 to n-1.
 func (s *tester) matrices(ctx context.Context, n int, spread float64) ([]*tensor.Tensor, error) {
-	return s.once(ctx, spread, nil, func(b *graph.Builder) {
+	S := s.mixer.Width()
+	return s.once(ctx, spread, []*tensor.Tensor{normal("s", 3, S, 5)}, func(b *graph.Builder) {
+		stream := b.Input("s", tensor.F32, 3, S, 5)
 		for l := range n {
-			b.Output(fmt.Sprint("h", l), at(b, l, func() graph.Value { return s.mixer.Mixing(b, l) }))
+			b.Output(fmt.Sprint("h", l), at(b, l, func() graph.Value { return s.mixer.Mixing(b, l, stream) }))
 		}
 	})
 }

@@ -87,7 +87,7 @@ func (r streams) Collapse(b *graph.Builder, s graph.Value) graph.Value {
 	return b.Reshape(b.Mean(s, 1), s.Dim(0), s.Dim(2))
 }
 
-func (r streams) Mixing(b *graph.Builder, l int) graph.Value {
+func (r streams) Mixing(b *graph.Builder, l int, _ graph.Value) graph.Value {
 	if r.mixing != nil {
 		return r.mixing(b, l)
 	}

@@ -258,10 +258,11 @@ func (s *tester) parameters(context.Context) (string, error) {
 			graph.Fail("Expand declares %d parameters", n)
 		}
 		for l := range layers {
+			old := stream
 			stream = s.sublayer(b, l, stream, func(x graph.Value) graph.Value { return x })
 			before := len(b.Params())
 			if s.mixer != nil {
-				at(b, l, func() graph.Value { return s.mixer.Mixing(b, l) })
+				at(b, l, func() graph.Value { return s.mixer.Mixing(b, l, old) })
 			}
 			if len(b.Params()) != before {
 				graph.Fail("Mixing of sub-layer %d declares parameters that Read and Write do not", l)

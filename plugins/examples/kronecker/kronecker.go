@@ -64,7 +64,7 @@ func (r Kronecker) Read(b *graph.Builder, l int, s graph.Value) graph.Value {
 
 // Write mixes the streams by H and adds y to each, weighted by post.
 func (r Kronecker) Write(b *graph.Builder, l int, s, y graph.Value) graph.Value {
-	return b.StreamWrite(s, y, r.Mixing(b, l), b.Scale(r.gate(b, "post", l), 2))
+	return b.StreamWrite(s, y, r.Mixing(b, l, s), b.Scale(r.gate(b, "post", l), 2))
 }
 
 // Collapse is the mean of the streams.
@@ -79,7 +79,7 @@ func (r Kronecker) Width() int { return r.Streams }
 func (r Kronecker) DoublyStochastic() bool { return true }
 
 // Mixing is the matrix H [S,S].
-func (r Kronecker) Mixing(b *graph.Builder, _ int) graph.Value {
+func (r Kronecker) Mixing(b *graph.Builder, _ int, _ graph.Value) graph.Value {
 	factors := bits.Len(uint(r.Streams)) - 1
 	a := b.Sigmoid(r.param(b, "mix", graph.ConstInit(r.Mix), factors))
 	swap := b.Sub(b.Like(a, 1), a)

@@ -46,7 +46,7 @@ func TestMixingIsTheProductOfItsFactors(t *testing.T) {
 	be := scalar.Open64(1)
 	defer func() { _ = be.Close() }()
 	ctx := context.Background()
-	g, err := graph.Trace(func(b *graph.Builder) { b.Output("h", Kronecker{Streams: 4}.Mixing(b, 0)) })
+	g, err := graph.Trace(func(b *graph.Builder) { b.Output("h", Kronecker{Streams: 4}.Mixing(b, 0, graph.Value{})) })
 	if err != nil {
 		t.Fatal(err)
 	}

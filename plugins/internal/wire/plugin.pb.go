@@ -614,7 +614,7 @@ type ResidualRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Options       string                 `protobuf:"bytes,1,opt,name=options,proto3" json:"options,omitempty"`
 	Layer         int32                  `protobuf:"varint,2,opt,name=layer,proto3" json:"layer,omitempty"`  // of Read, Write and Mixing
-	Stream        string                 `protobuf:"bytes,3,opt,name=stream,proto3" json:"stream,omitempty"` // type of s, such as f32[8,2,64]; of Read, Write and Collapse
+	Stream        string                 `protobuf:"bytes,3,opt,name=stream,proto3" json:"stream,omitempty"` // type of s, such as f32[8,2,64]; of Read, Write, Collapse and Mixing
 	Rows          int64                  `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`    // n of Expand and Write
 	Cols          int64                  `protobuf:"varint,5,opt,name=cols,proto3" json:"cols,omitempty"`    // c of Expand and Write
 	unknownFields protoimpl.UnknownFields

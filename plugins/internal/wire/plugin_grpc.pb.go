@@ -338,7 +338,8 @@ type ResidualClient interface {
 	Write(ctx context.Context, in *ResidualRequest, opts ...grpc.CallOption) (*Fragment, error)
 	// Collapse: input s; output x f32 [n,c].
 	Collapse(ctx context.Context, in *ResidualRequest, opts ...grpc.CallOption) (*Fragment, error)
-	// Mixing: no input; output h f32 [width,width]. Only where
+	// Mixing: input s f32 [n,width,c]; output h f32 [width,width], or
+	// [n,width,width] where it follows the token. Only where
 	// OpenResidualReply.mixer is set.
 	Mixing(ctx context.Context, in *ResidualRequest, opts ...grpc.CallOption) (*Fragment, error)
 }
@@ -424,7 +425,8 @@ type ResidualServer interface {
 	Write(context.Context, *ResidualRequest) (*Fragment, error)
 	// Collapse: input s; output x f32 [n,c].
 	Collapse(context.Context, *ResidualRequest) (*Fragment, error)
-	// Mixing: no input; output h f32 [width,width]. Only where
+	// Mixing: input s f32 [n,width,c]; output h f32 [width,width], or
+	// [n,width,width] where it follows the token. Only where
 	// OpenResidualReply.mixer is set.
 	Mixing(context.Context, *ResidualRequest) (*Fragment, error)
 	mustEmbedUnimplementedResidualServer()
