@@ -1,5 +1,7 @@
 package simd
 
+//go:generate go run -C ../../_gen ./repack -out ../internal/simd/repack_amd64.s -stubs ../internal/simd/repack_stub_amd64.go -pkg simd
+
 import (
 	"encoding/binary"
 	"unsafe"
@@ -64,7 +66,13 @@ func (t *Ternary) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 	for rb := lo; rb < hi; rb++ {
 		block := dst[rb*t.rowBlockBytes : (rb+1)*t.rowBlockBytes]
 		if (rb+1)*RowBlock <= t.M && t.steps%2 == 0 {
-			t.repackRows(block, codes[rb*RowBlock*(t.K/4):], scales[rb*RowBlock*t.groups:])
+			rows := codes[rb*RowBlock*(t.K/4) : (rb+1)*RowBlock*(t.K/4)]
+			if t.steps == maxSteps {
+				ternaryBlocks(block, t.blockBytes, rows, t.K/4, t.blocks())
+			} else {
+				t.repackRows(block, rows)
+			}
+			t.repackScales(block, scales[rb*RowBlock*t.groups:])
 			continue
 		}
 		for r := range RowBlock {
@@ -77,11 +85,11 @@ func (t *Ternary) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 	}
 }
 
-// repackRows writes a whole row block, the dwords of two steps of each row at a time, so that what it writes is adjacent.
-// Steps are even in number.
-func (t *Ternary) repackRows(dst, codes []byte, scales []float32) {
+// repackRows writes the codes of a whole row block, the dwords of two steps of each row at a time, so that what it writes
+// is adjacent. Steps are even in number.
+func (t *Ternary) repackRows(dst, codes []byte) {
 	col, row := 0, t.K/4
-	for b := range t.blocks() {
+	for range t.blocks() {
 		for range t.steps / 2 {
 			out := dst[:128:128]
 			for r := range RowBlock {
@@ -91,11 +99,17 @@ func (t *Ternary) repackRows(dst, codes []byte, scales []float32) {
 			}
 			dst, col = dst[128:], col+8
 		}
-		group := ((b+1)*t.steps*16 - 1) / t.Group
-		for r := range RowBlock {
-			storeFloat(dst[4*r:], scales[r*t.groups+group])
-		}
 		dst = dst[64:]
+	}
+}
+
+// repackScales writes the scales of a whole row block.
+func (t *Ternary) repackScales(dst []byte, scales []float32) {
+	for b := range t.blocks() {
+		out := dst[b*t.blockBytes+64*t.steps:]
+		for r := range RowBlock {
+			storeFloat(out[4*r:], scales[r*t.groups+b/t.per])
+		}
 	}
 }
 
