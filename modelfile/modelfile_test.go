@@ -47,6 +47,12 @@ var variants = map[string]func(*model.Config){
 	"f16 head":      func(c *model.Config) { c.Head, c.Residual = "f16", "standard" },
 	"not quantized": func(c *model.Config) { c.Quant, c.Head, c.Residual = "none", "f16", "scaled" },
 	"four streams":  func(c *model.Config) { c.Residual, c.SubNorm = "mhclite:streams=4", false },
+	"mhc-lite":      func(c *model.Config) { c.Residual = "mhclite:streams=4,mode=dynamic" },
+	"mhc":           func(c *model.Config) { c.Residual = "mhc:streams=2" },
+	"kromhc":        func(c *model.Config) { c.Residual = "kromhc:streams=8" },
+	"ihc":           func(c *model.Config) { c.Residual = "ihc:streams=4" },
+	"hc":            func(c *model.Config) { c.Residual = "hc:streams=4" },
+	"shc":           func(c *model.Config) { c.Residual = "shc:streams=2" },
 }
 
 // trained is a trainer of c after a few steps.

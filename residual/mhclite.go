@@ -2,6 +2,7 @@ package residual
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/errors"
 
@@ -31,15 +32,25 @@ type MHCLite struct {
 }
 
 func openMHCLite(o framework.Options) (framework.Residual, error) {
-	n, err := o.Int("streams", 2)
+	n, err := streamsOption(o, 2, 4)
 	if err != nil {
 		return nil, err
 	}
-	if n != 2 && n != 4 {
-		return nil, errors.WithHint(errors.Wrapf(framework.ErrOption, "streams=%d", n), "mhclite has 2 or 4 streams")
-	}
 	init, err := o.Choice("init", "paper", "report")
-	return MHCLite{Streams: n, Report: init == "report"}, err
+	if err != nil {
+		return nil, err
+	}
+	mode, err := o.Choice("mode", "static", "dynamic")
+	if err != nil {
+		return nil, err
+	}
+	if mode == "static" {
+		return MHCLite{Streams: n, Report: init == "report"}, nil
+	}
+	if init == "report" {
+		return nil, errors.WithHint(errors.Wrap(framework.ErrOption, "init=report with mode=dynamic"), "the report's init is one of static coefficients: leave out init or mode")
+	}
+	return constrained{birkhoff{n}, false}, nil
 }
 
 // Spec returns "mhclite:streams=2,init=paper".
@@ -53,12 +64,7 @@ func (r MHCLite) Spec() string {
 
 // Expand copies x to every stream.
 func (r MHCLite) Expand(b *graph.Builder, x graph.Value) graph.Value {
-	x = b.Reshape(x, x.Dim(0), 1, x.Dim(1))
-	all := make([]graph.Value, r.Streams)
-	for i := range all {
-		all[i] = x
-	}
-	return b.Concat(1, all...)
+	return expand(b, x, r.Streams)
 }
 
 // Read is the sum of the streams weighted by pre.
@@ -74,7 +80,7 @@ func (r MHCLite) Write(b *graph.Builder, l int, s, y graph.Value) graph.Value {
 
 // Collapse is the mean of the streams.
 func (r MHCLite) Collapse(b *graph.Builder, s graph.Value) graph.Value {
-	return b.Reshape(b.Mean(s, 1), s.Dim(0), s.Dim(2))
+	return collapse(b, s)
 }
 
 // Width returns the number of streams.
@@ -114,55 +120,13 @@ func (r MHCLite) identityLogit() float64 {
 // logits is the parameter pair name_logits + name_bias [S]. The paper's init
 // gives each sub-layer a home stream, which breaks the symmetry of the streams.
 func (r MHCLite) logits(b *graph.Builder, name string, l int) (sum graph.Value) {
-	bias := make([]float64, r.Streams)
-	for i := range bias {
-		switch {
-		case r.Report:
-			bias[i] = 0.5
-		case i == l%r.Streams:
-			bias[i] = 1
-		default:
-			bias[i] = -1
-		}
+	bias := home(r.Streams, l, 1, -1)
+	if r.Report {
+		bias = slices.Repeat([]float64{0.5}, r.Streams)
 	}
 	b.In("mhc", func() {
 		sum = b.Add(b.Param(name+"_logits", graph.ConstInit(0), r.Streams),
 			b.Param(name+"_bias", graph.ListInit(bias...), r.Streams))
 	})
 	return sum
-}
-
-// permutations lists the permutations of 0..n-1 in lexicographic order, the
-// identity first.
-func permutations(n int) [][]int {
-	if n == 0 {
-		return [][]int{{}}
-	}
-	var all [][]int
-	for first := range n {
-		for _, rest := range permutations(n - 1) {
-			p := []int{first}
-			for _, r := range rest {
-				if r >= first {
-					r++
-				}
-				p = append(p, r)
-			}
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// indicator is a row of n*n zeros and ones for each permutation: element
-// i*n+p[i] is one.
-func indicator(perms [][]int) []float64 {
-	n := len(perms[0])
-	v := make([]float64, len(perms)*n*n)
-	for k, p := range perms {
-		for i, j := range p {
-			v[k*n*n+i*n+j] = 1
-		}
-	}
-	return v
 }

@@ -26,6 +26,9 @@ type Options struct {
 	// Backend64 opens a backend that computes in float64; an interpreter when
 	// nil.
 	Backend64 func() (framework.Backend, error)
+	// Parameters gives how many parameters a sub-layer has at width C. They are
+	// not counted when nil.
+	Parameters func(C int) int
 	// Skip gives the reason for not running a case, by name.
 	Skip map[string]string
 }
@@ -35,6 +38,7 @@ type tester struct {
 	r     framework.Residual
 	mixer framework.Mixer // nil when r is none
 	parse func(spec string) (framework.Residual, error)
+	count func(C int) int
 	be    framework.Backend
 }
 
@@ -53,7 +57,7 @@ func open(ctx context.Context, o Options) (*tester, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &tester{r: r, parse: o.Parse, be: eval.New()}
+	s := &tester{r: r, parse: o.Parse, count: o.Parameters, be: eval.New()}
 	s.mixer, _ = r.(framework.Mixer)
 	if s.parse == nil {
 		s.parse = framework.Residuals.Open

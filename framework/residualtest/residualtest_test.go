@@ -210,23 +210,27 @@ func TestFlawsAreFound(t *testing.T) {
 		"gain grows":              {"gain", streams{n: 2, claims: true, matrix: signed}, nil},
 		"gain creeps":             {"gain", streams{n: 2, claims: true, matrix: skew}, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
-			o := options(c.r)
-			if c.bend != nil {
-				c.bend(&o)
-			}
-			r := residualtest.Check(context.Background(), o)
-			for _, f := range r.Failed() {
-				if f.Name == c.rule {
-					t.Logf("%.200s", f.Detail)
-					return
-				}
-			}
-			var table strings.Builder
-			_ = r.Write(&table)
-			t.Errorf("rule %q did not find the flaw\n%s", c.rule, table.String())
-		})
+		t.Run(name, func(t *testing.T) { found(t, c.rule, c.r, c.bend) })
 	}
+}
+
+// found fails unless the suite finds a flaw of r by the named rule.
+func found(t *testing.T, rule string, r framework.Residual, bend func(o *residualtest.Options)) {
+	t.Helper()
+	o := options(r)
+	if bend != nil {
+		bend(&o)
+	}
+	report := residualtest.Check(t.Context(), o)
+	for _, c := range report.Failed() {
+		if c.Name == rule {
+			t.Logf("%.200s", c.Detail)
+			return
+		}
+	}
+	var table strings.Builder
+	_ = report.Write(&table)
+	t.Errorf("rule %q did not find the flaw\n%s", rule, table.String())
 }
 
 // A parameter that starts at infinity cannot be written down as an Init, but a

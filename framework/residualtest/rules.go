@@ -25,6 +25,7 @@ func (s *tester) entries() []suite.Entry {
 		{Name: "identity", Rule: "Collapse(Expand(x)) is x", Fix: "Collapse: a mean over copies, or the stream itself", Run: s.identity},
 		{Name: "branch", Rule: "what a sub-layer writes reaches the output, and what it reads follows the input", Fix: "Write that drops y, or Read that drops the stream", Run: s.branch},
 		{Name: "gradient", Rule: "the gradient of two sub-layers equals central differences in float64 within 1e-7", Fix: "an op without a gradient, or a StopGrad, in Read or Write", Run: s.gradient},
+		{Name: "tokens", Rule: "what becomes of a token depends on no other token", Fix: "a mean or a softmax over the rows of the stream", Run: s.tokens},
 		{Name: "parameters", Rule: "parameters lie in the scope of their sub-layer, equally many in each, with finite inits", Fix: "GlobalParam, a name made of l, or a parameter declared in Expand", Run: s.parameters},
 		{Name: "text", Rule: "two traces have the same text, and it reads back as the same graph", Fix: "state in the residual, or an attribute that text cannot hold", Run: s.text},
 	}
@@ -176,46 +177,64 @@ func (s *tester) branch(ctx context.Context) (string, error) {
 }
 
 // gradient compares the gradient of sum(r * stack) with respect to x and every
-// parameter, those moved off their inits.
+// parameter, those moved off their inits. The streams of a Mixer, which are
+// alike where they begin, are also moved one by one.
 func (s *tester) gradient(ctx context.Context) (string, error) {
+	most, err := s.differences(ctx, normal("x", 3, 5), func(b *graph.Builder, x graph.Value) graph.Value {
+		return s.stack(b, x, 2)
+	})
+	if err != nil {
+		return "", err
+	}
+	if s.mixer != nil {
+		e, err := s.differences(ctx, normal("s", 3, s.mixer.Width(), 5), func(b *graph.Builder, stream graph.Value) graph.Value {
+			return s.sublayer(b, 1, stream, b.Sin)
+		})
+		if err != nil {
+			return "", errors.Wrap(err, "one sub-layer on streams that differ")
+		}
+		most = max(most, e)
+	}
+	return fmt.Sprintf("worst relative error %.1e", most), nil
+}
+
+// differences compares the gradient of sum(r * f(x)) with differences.
+func (s *tester) differences(ctx context.Context, x *tensor.Tensor, f func(b *graph.Builder, x graph.Value) graph.Value) (float64, error) {
 	g, err := graph.Trace(func(b *graph.Builder) {
-		x, r := b.Input("x", tensor.F32, 3, 5), b.Input("r", tensor.F32, 3, 5)
-		loss := b.SumAll(b.Mul(s.stack(b, x, 2), r))
+		x, r := b.Input("x", tensor.F32, x.Shape...), b.Input("r", tensor.F32, x.Shape...)
+		loss := b.SumAll(b.Mul(f(b, x), r))
 		b.Output("loss", loss)
 		for i, d := range b.Gradients(loss, append(b.Params(), x)) {
 			b.Output(fmt.Sprint("d", i), d)
 		}
 	})
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	ses, err := s.session(ctx, g, 0.3)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	defer ses.close()
-	in := []*tensor.Tensor{normal("x", 3, 5), normal("r", 3, 5)}
+	in := []*tensor.Tensor{x, normal("r", x.Shape...)}
 	grads, err := ses.run(ctx, in...)
 	if err != nil {
-		return "", err
+		return 0, err
 	}
 	most := 0.0
 	for i, n := range g.Params() {
 		w, err := ses.store.Get(ctx, n.Name())
 		if err != nil {
-			return "", err
+			return 0, err
 		}
 		e, err := ses.slopes(ctx, in, w.F64(), grads[i+1].F64(), func() error { return ses.store.Put(ctx, n.Name(), w) })
 		if err != nil {
-			return "", errors.Wrapf(err, "parameter %s", n.Name())
+			return 0, errors.Wrapf(err, "parameter %s", n.Name())
 		}
 		most = max(most, e)
 	}
-	e, err := ses.slopes(ctx, in, in[0].F64(), grads[len(grads)-1].F64(), func() error { return nil })
-	if err != nil {
-		return "", errors.Wrap(err, "input x")
-	}
-	return fmt.Sprintf("worst relative error %.1e", max(most, e)), nil
+	e, err := ses.slopes(ctx, in, x.F64(), grads[len(grads)-1].F64(), func() error { return nil })
+	return max(most, e), errors.Wrap(err, "the input")
 }
 
 // slopes moves each element of w, puts it, and compares.
@@ -250,14 +269,38 @@ func (s *session) slopes(ctx context.Context, in []*tensor.Tensor, w, grad []flo
 	return most, put()
 }
 
+// stackDepth is the number of sub-layers whose parameters are counted.
+const stackDepth = 6
+
 func (s *tester) parameters(context.Context) (string, error) {
-	const layers = 6
-	g, err := graph.Trace(func(b *graph.Builder) {
-		stream := s.r.Expand(b, b.Input("x", tensor.F32, 3, 5))
+	count := 0
+	for _, width := range []int{5, 8, 768} {
+		g, err := s.declared(width)
+		if err != nil {
+			return "", err
+		}
+		if count, err = perSubLayer(g); err != nil {
+			return "", err
+		}
+		if s.count == nil {
+			continue
+		}
+		if want := s.count(width); count != want {
+			return "", errors.Newf("%d parameters a sub-layer at width %d, want %d", count, width, want)
+		}
+	}
+	return fmt.Sprintf("%d parameters a sub-layer at width 768", count), nil
+}
+
+// declared is a graph with the parameters of a stack of a width, if Expand and
+// Collapse declare none and Mixing none of its own.
+func (s *tester) declared(width int) (*graph.Graph, error) {
+	return graph.Trace(func(b *graph.Builder) {
+		stream := s.r.Expand(b, b.Input("x", tensor.F32, 3, width))
 		if n := len(b.Params()); n > 0 {
 			graph.Fail("Expand declares %d parameters", n)
 		}
-		for l := range layers {
+		for l := range stackDepth {
 			old := stream
 			stream = s.sublayer(b, l, stream, func(x graph.Value) graph.Value { return x })
 			before := len(b.Params())
@@ -274,36 +317,69 @@ func (s *tester) parameters(context.Context) (string, error) {
 			graph.Fail("Collapse declares parameters")
 		}
 	})
-	if err != nil {
-		return "", err
-	}
-	var count [layers]int
+}
+
+// perSubLayer counts the parameters of each sub-layer, which must be alike.
+func perSubLayer(g *graph.Graph) (int, error) {
+	var count [stackDepth]int
 	for _, n := range g.States {
 		if !n.IsParam() {
-			return "", errors.Newf("buffer %q: a residual keeps no state", n.Name())
+			return 0, errors.Newf("buffer %q: a residual keeps no state", n.Name())
 		}
 		owner := -1
-		for l := range layers {
+		for l := range stackDepth {
 			if strings.HasPrefix(n.Name(), scope(l)+".") {
 				owner = l
 			}
 		}
 		if owner < 0 {
-			return "", errors.Newf("parameter %q is in the scope of no sub-layer", n.Name())
+			return 0, errors.Newf("parameter %q is in the scope of no sub-layer", n.Name())
 		}
 		count[owner] += n.Out[0].Shape.Numel()
 		for _, v := range drawn(n, 0).F64() {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				return "", errors.Newf("parameter %q starts at %v", n.Name(), v)
+				return 0, errors.Newf("parameter %q starts at %v", n.Name(), v)
 			}
 		}
 	}
 	for l, c := range count {
 		if c != count[0] {
-			return "", errors.Newf("sub-layer %d has %d parameters, sub-layer 0 has %d", l, c, count[0])
+			return 0, errors.Newf("sub-layer %d has %d parameters, sub-layer 0 has %d", l, c, count[0])
 		}
 	}
-	return fmt.Sprintf("%d parameters a sub-layer", count[0]), nil
+	return count[0], nil
+}
+
+// tokens computes a stack on several tokens at once, and on each alone, as
+// decoding does.
+func (s *tester) tokens(ctx context.Context) (string, error) {
+	const N, C, depth = 4, 6, 3
+	run := func(x *tensor.Tensor) ([]float64, error) {
+		out, err := s.once(ctx, 0.5, []*tensor.Tensor{x}, func(b *graph.Builder) {
+			b.Output("y", s.stack(b, b.Input("x", tensor.F32, x.Shape...), depth))
+		})
+		if err != nil {
+			return nil, err
+		}
+		return out[0].F64(), nil
+	}
+	x := normal("x", N, C)
+	all, err := run(x)
+	if err != nil {
+		return "", err
+	}
+	for n := range N {
+		one := tensor.New(tensor.T(tensor.F64, 1, C))
+		copy(one.F64(), x.F64()[n*C:])
+		alone, err := run(one)
+		if err != nil {
+			return "", err
+		}
+		if _, err := within(fmt.Sprintf("token %d alone", n), alone, all[n*C:(n+1)*C], 1e-9); err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("%d tokens", N), nil
 }
 
 func (s *tester) text(context.Context) (string, error) {
