@@ -83,7 +83,8 @@ type Pass struct {
 	// CacheType is how Step keeps keys and values: F16, or F32, which the zero
 	// value stands for.
 	CacheType tensor.DType
-	// Probe is called with the stream after each sub-layer.
+	// Probe is called with the stream that Expand makes, as l = -1, and with that
+	// after each sub-layer.
 	Probe func(l int, stream graph.Value)
 }
 
@@ -108,6 +109,9 @@ func (m *Model) trunk(b *graph.Builder, tokens graph.Value, p Pass) (x, table gr
 
 	table = embedding.Table(b, "tok_embed")
 	s := m.residual.Expand(b, embedding.Lookup(b, table, tokens))
+	if p.Probe != nil {
+		p.Probe(-1, s)
+	}
 	for i := range m.Layers {
 		b.In(fmt.Sprintf("blk.%d", i), func() {
 			s = m.subLayer(b, "attn", 2*i, s, p, func(x graph.Value) graph.Value {

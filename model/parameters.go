@@ -87,7 +87,7 @@ func (m *Model) residualParameters() (map[string]bool, error) {
 		x := b.Input("x", tensor.F32, 1, m.Dim)
 		s := m.residual.Expand(b, x)
 		for l := range 2 * m.Layers {
-			inSubLayer(b, l, func() {
+			b.In(SubLayer(l), func() {
 				m.residual.Read(b, l, s)
 				s = m.residual.Write(b, l, s, x)
 			})

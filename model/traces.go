@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/layers"
@@ -88,46 +87,24 @@ func (m *Model) PackWeight(b *graph.Builder, name string, w graph.Value) {
 	})
 }
 
-// Mixings traces, for a residual that reports it, the mixing matrix of each
-// sub-layer: outputs h.0, h.1, ... f32 [S,S]. It returns nil for others.
-func (m *Model) Mixings() (*graph.Graph, error) {
-	mixer, ok := m.residual.(framework.Mixer)
-	if !ok {
-		return nil, nil
-	}
+// Watcher looks at the forward pass while it is traced, and may add outputs.
+type Watcher interface {
+	// Stream is called with the residual stream that sub-layer l leaves, in that
+	// sub-layer's scope, and first of all, as l = -1, with what Expand makes.
+	Stream(b *graph.Builder, l int, s graph.Value)
+	// Loss is called last, with the loss of each token f32 [B*T] in nats.
+	Loss(b *graph.Builder, nll graph.Value)
+}
+
+// Watch traces the forward pass of LossOf, with its inputs, and no outputs but
+// those of w.
+func (m *Model) Watch(B, T int, p Pass, w Watcher) (*graph.Graph, error) {
 	return graph.Trace(func(b *graph.Builder) {
-		s := b.Const(0, tensor.T(tensor.F32, 1, mixer.Width(), m.Dim))
-		for l := range 2 * m.Layers {
-			inSubLayer(b, l, func() { b.Output(fmt.Sprintf("h.%d", l), mixer.Mixing(b, l, s)) })
-		}
+		p.Probe = func(l int, s graph.Value) { w.Stream(b, l, s) }
+		w.Loss(b, m.nll(b, B, T, p))
 	})
 }
 
-// inSubLayer runs fn under the scope of sub-layer l.
-func inSubLayer(b *graph.Builder, l int, fn func()) {
-	b.In(fmt.Sprintf("blk.%d", l/2), func() { b.In([]string{"attn", "ffn"}[l%2], fn) })
-}
-
-// Depths traces the state of the stream after each sub-layer on tokens i32
-// [B,T]: outputs rms.L f32 [] (root mean square of the streams' mean) and, for
-// several streams, divergence.L f32 [] (|s_i - mean| / |mean|, root mean
-// square over streams and tokens).
-func (m *Model) Depths(B, T int, packed bool) (*graph.Graph, error) {
-	return graph.Trace(func(b *graph.Builder) {
-		tokens := b.Input("tokens", tensor.I32, B, T)
-		meanSquare := func(x graph.Value) graph.Value {
-			return b.Scale(b.SumAll(b.Mul(x, x)), 1/float64(x.Shape().Numel()))
-		}
-		probe := func(l int, s graph.Value) {
-			if len(s.Shape()) != 3 {
-				b.Output(fmt.Sprintf("rms.%d", l), b.Sqrt(meanSquare(s)))
-				return
-			}
-			mean := b.Mean(s, 1)
-			ms := meanSquare(mean)
-			b.Output(fmt.Sprintf("rms.%d", l), b.Sqrt(ms))
-			b.Output(fmt.Sprintf("divergence.%d", l), b.Sqrt(b.Div(meanSquare(b.Sub(s, mean)), ms)))
-		}
-		m.Forward(b, tokens, Pass{Packed: packed, Probe: probe})
-	})
-}
+// SubLayer is the scope of sub-layer l, counted from 0 through attention and
+// feed-forward of each block: blk.0.attn, blk.0.ffn, blk.1.attn, ...
+func SubLayer(l int) string { return fmt.Sprintf("blk.%d.%s", l/2, []string{"attn", "ffn"}[l%2]) }

@@ -10,6 +10,7 @@ import (
 	"github.com/ternlm/tern/backends/scalar"
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/data/tinystories"
+	"github.com/ternlm/tern/diagnose"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/quanttest"
@@ -164,10 +165,8 @@ func graphs(t *testing.T, m *model.Model) map[string]string {
 	add("step", g, err)
 	g, err = m.Pack()
 	add("pack", g, err)
-	g, err = m.Mixings()
-	add("mixings", g, err)
-	g, err = m.Depths(1, 8, true)
-	add("depths", g, err)
+	g, err = diagnose.Trace(m, 1, 8, model.Pass{Packed: true})
+	add("diagnosis", g, err)
 	g, err = train.Apply(m, must(train.LookupRecipe("default")))
 	add("apply", g, err)
 	return texts

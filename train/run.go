@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/data"
+	"github.com/ternlm/tern/diagnose"
 	"github.com/ternlm/tern/formats/checkpoint"
 	"github.com/ternlm/tern/model"
 )
@@ -111,11 +111,11 @@ func (r *run) open(ctx context.Context) error {
 	if r.eval, err = NewEvaluator(ctx, r.t.backend, r.t.Model, pass, r.p.Valid, r.p.EvalBatch, r.p.EvalWindow, r.p.EvalLimit); err != nil {
 		return err
 	}
-	probe, err := probeTokens(r.p.Valid, 2, r.p.EvalWindow)
+	text, err := diagnose.FirstWindows(r.p.Valid, min(2, r.t.Recipe.Batch), r.p.EvalWindow)
 	if err != nil {
 		return err
 	}
-	if r.diag, err = NewDiagnoser(ctx, r.t, probe, 2); err != nil {
+	if r.diag, err = NewDiagnoser(ctx, r.t, text); err != nil {
 		return err
 	}
 	r.metrics, err = openMetrics(filepath.Join(r.p.Dir, "metrics.jsonl"), r.t.Done())
@@ -134,17 +134,6 @@ func (r *run) close() (err error) {
 		err = errors.CombineErrors(err, r.diag.Close())
 	}
 	return err
-}
-
-// probeTokens are the first B windows of a text, those that there are.
-func probeTokens(tokens *data.Tokens, B, window int) ([]int32, error) {
-	e, err := tokens.EvalWindows(data.EvalOptions{Batch: B, Window: window, Limit: B})
-	if err != nil {
-		return nil, errors.Wrap(err, "diagnosis")
-	}
-	in, targets := make([]int32, B*window), make([]int32, B*window)
-	_, err = e.Next(in, targets)
-	return in, errors.Wrap(err, "diagnosis")
 }
 
 // step takes one optimizer step and whatever is due after it.
@@ -168,11 +157,23 @@ func (r *run) step(ctx context.Context) error {
 		}
 	}
 	if due(r.p.SaveEvery) {
-		if e.Saved, err = r.save(ctx); err != nil {
+		e.Saved = filepath.Join(r.p.Dir, checkpoint.Name(m.Step))
+	}
+	// Metrics come first: a process that is killed before the checkpoint is there
+	// takes the step again, and writes its line again. The other way round the
+	// line would be missing for good.
+	if err := r.metrics.Write(e); err != nil {
+		return err
+	}
+	if e.Saved != "" {
+		if _, err := r.save(ctx); err != nil {
 			return err
 		}
 	}
-	return r.report(e)
+	if r.p.Observe != nil {
+		r.p.Observe(e)
+	}
+	return nil
 }
 
 func (r *run) event(m Metrics) Event {
@@ -197,7 +198,7 @@ func (r *run) evaluate(ctx context.Context, e *Event) error {
 	if err != nil {
 		return err
 	}
-	if !finite(slices.Concat([]float64{score.Loss, d.CompositeGain}, d.RMS, d.Divergence)...) {
+	if !finite(score.Loss) || !d.Finite() {
 		return r.t.diverged(ctx, e.Metrics)
 	}
 	e.Valid, e.Diagnosis = &score, &d
@@ -221,13 +222,6 @@ func (r *run) save(ctx context.Context) (string, error) {
 		}
 	}
 	return dir, nil
-}
-
-func (r *run) report(e Event) error {
-	if r.p.Observe != nil {
-		r.p.Observe(e)
-	}
-	return r.metrics.Write(e)
 }
 
 // stop saves what is not saved yet.

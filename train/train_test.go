@@ -10,6 +10,7 @@ import (
 
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/data/tinystories"
+	"github.com/ternlm/tern/diagnose"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
@@ -221,8 +222,7 @@ func TestStreamsDivergeUnderTheDefaultInitOnly(t *testing.T) {
 	be := backend(t, "scalar")
 	for spec, diverge := range map[string]bool{"mhclite:streams=2": true, "mhclite:streams=4": true, "mhclite:streams=2,init=report": false} {
 		tr, src := start(t, be, small(t, func(c *model.Config) { c.Residual = spec }), quick(nil))
-		probe := make([]int32, 64)
-		d, err := train.NewDiagnoser(context.Background(), tr, probe, 2)
+		d, err := train.NewDiagnoser(context.Background(), tr, zeros(2, 32))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -363,11 +363,16 @@ func richardson(f func(h float64) float64) float64 {
 	return (16*ab - bc) / 15
 }
 
+// zeros is a text of token 0.
+func zeros(batch, window int) diagnose.Windows {
+	return diagnose.Windows{Batch: batch, Window: window, Tokens: make([]int32, batch*window), Targets: make([]int32, batch*window)}
+}
+
 func TestDiagnosisCountsZerosAndFlips(t *testing.T) {
 	ctx := context.Background()
 	be := backend(t, "scalar")
 	tr, _ := start(t, be, small(t, nil), quick(nil))
-	d, err := train.NewDiagnoser(ctx, tr, make([]int32, 32), 1)
+	d, err := train.NewDiagnoser(ctx, tr, zeros(1, 32))
 	if err != nil {
 		t.Fatal(err)
 	}

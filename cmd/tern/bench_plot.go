@@ -111,8 +111,13 @@ func plotPart(path, title string, rows []benchRow) error {
 		p.Legend = plot.NewLegend() // drawn already
 		p.Draw(draw.Crop(panel, 0, -legendWidth, 6, 0))
 	}
+	return writePicture(path, formatted)
+}
+
+// writePicture writes what was drawn to a file.
+func writePicture(path string, c vg.CanvasWriterTo) error {
 	var picture bytes.Buffer
-	if _, err := formatted.WriteTo(&picture); err != nil {
+	if _, err := c.WriteTo(&picture); err != nil {
 		return err
 	}
 	// A reader of SVG without the font takes one with serifs unless told.

@@ -53,6 +53,7 @@ func newInspectCmd(a *app) *cobra.Command {
 	fs.BoolVar(&c.diff, "diff", false, "compare two files")
 	fs.BoolVar(&c.json, "json", false, "write JSON")
 	c.s.addSome(fs, slices.Concat([]string{"preset", "recipe"}, modelKeys, recipeKeys, []string{"backend", "threads"}))
+	cmd.AddCommand(newInspectResidualCmd(a))
 	return cmd
 }
 

@@ -72,7 +72,11 @@ func (p *progress) line(e train.Event) string {
 	parts = append(parts, "lr "+scientific(p.lr*e.Factor), perSecond(p.rate)+" tok/s")
 	if d := p.last.Diagnosis; d != nil {
 		if d.CompositeGain > 0 {
-			parts = append(parts, fmt.Sprintf("gain %.3f", d.CompositeGain))
+			format := "gain %.3f"
+			if d.CompositeGain >= 1000 {
+				format = "gain %.3g"
+			}
+			parts = append(parts, fmt.Sprintf(format, d.CompositeGain))
 		}
 		if d.Violations > 0 {
 			parts = append(parts, fmt.Sprintf("%d mixings not doubly stochastic", d.Violations))

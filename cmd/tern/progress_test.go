@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ternlm/tern/diagnose"
 	"github.com/ternlm/tern/train"
 )
 
@@ -13,7 +14,7 @@ import (
 func exampleEvent() train.Event {
 	return train.Event{
 		Metrics: train.Metrics{Step: 1200, Loss: 3.4119, Factor: 1}, Steps: 57635, PerSecond: 13_512, ETA: 9*3600 + 31*60,
-		Valid: &train.Score{Loss: 3.39}, Diagnosis: &train.Diagnosis{CompositeGain: 1, Zeros: 0.34},
+		Valid: &train.Score{Loss: 3.39}, Diagnosis: &train.Diagnosis{Report: diagnose.Report{CompositeGain: 1}, Zeros: 0.34},
 	}
 }
 
