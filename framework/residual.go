@@ -5,6 +5,11 @@ import "github.com/ternlm/tern/framework/graph"
 // Residual joins sub-layers to the residual stream. The stream it carries has
 // whatever shape Expand gives it; nobody else looks inside. A Residual
 // declares its parameters on the builder, under the scope of the sub-layer.
+//
+// Its coefficients may follow the token, but what becomes of a token depends on
+// no other: the stream has a row for each, and a model decodes them one by one.
+// Write may compute again what Read computed of the same stream: equal nodes
+// are merged, and their gradient is computed once.
 type Residual interface {
 	// Spec names the residual and its options, such as "mhclite:streams=2".
 	Spec() string

@@ -9,10 +9,16 @@ import (
 
 func addElementwise(t host.Table) {
 	for op, f := range map[string]func(dst, x []float32){
-		"neg": simd.Neg, "abs": simd.Abs, "sqrt": simd.Sqrt, "rsqrt": simd.Rsqrt, "round": simd.Round,
-		"exp": simd.Exp, "log": simd.Log, "sigmoid": simd.Sigmoid,
+		"neg": simd.Neg, "abs": simd.Abs, "sqrt": simd.Sqrt, "round": simd.Round,
 	} {
-		t.Add(op, unary(f))
+		t.Add(op, unary(f, large))
+	}
+	// Those that the reference rounds otherwise are taken at any size: the bits
+	// of a row must not depend on how many rows there are.
+	for op, f := range map[string]func(dst, x []float32){
+		"rsqrt": simd.Rsqrt, "exp": simd.Exp, "log": simd.Log, "sigmoid": simd.Sigmoid,
+	} {
+		t.Add(op, unary(f, nil))
 	}
 	t.Add("scale", scale())
 	t.Add("cast", cast())
@@ -34,8 +40,8 @@ func addElementwise(t host.Table) {
 // large reports whether the result of n is worth vectors.
 func large(n *graph.Node) bool { return n.Out[0].Shape.Numel() >= 32 }
 
-func unary(f func(dst, x []float32)) host.Kernel {
-	return host.Kernel{Supports: large, Bind: func(c *host.Call) []host.Loop {
+func unary(f func(dst, x []float32), supports func(n *graph.Node) bool) host.Kernel {
+	return host.Kernel{Supports: supports, Bind: func(c *host.Call) []host.Loop {
 		x, z := c.In[0].F32(), c.Out[0].F32()
 		return []host.Loop{loop(len(z), 4, func(lo, hi int) { f(z[lo:hi], x[lo:hi]) })}
 	}}

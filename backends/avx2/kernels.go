@@ -15,6 +15,7 @@ func (k parallel) kernels() host.Table {
 	addReductions(t)
 	addRows(t)
 	addStreams(t)
+	k.addNormLinear(t)
 	addLosses(t)
 	t.Add("matmul", k.matMul())
 	t.Add("matmul", k.halfMatMul())

@@ -41,7 +41,8 @@ func (k parallel) matMul() host.Kernel {
 		Supports: func(n *graph.Node) bool {
 			g := k.gemmOf(n)
 			f16 := n.In[1].Type().DType == tensor.F16
-			return batches(n) <= maxBatch && g.N >= 8 && g.K >= 4 && (!f16 || g.TransB && len(n.In[0].Shape()) == 2)
+			one := len(n.In[0].Shape()) == 2
+			return batches(n) <= maxBatch && (g.N >= 8 || one) && g.K >= 4 && (!f16 || g.TransB && one)
 		},
 		Scratch: func(n *graph.Node) int {
 			g := plan(n)

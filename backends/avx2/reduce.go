@@ -21,12 +21,17 @@ func split(n *graph.Node) (outer, along, inner int) {
 // constant, so the order of a sum depends on its length alone.
 const chunk = 1 << 14
 
-// sum adds along an axis: rows by lanes, other axes row by row.
+// short is the length below which a row is summed as other axes are, from the
+// first element to the last: then the bits do not depend on how many rows there
+// are, or columns.
+const short = 16
+
+// sum adds along an axis: long rows by lanes, other axes row by row.
 func sum() host.Kernel {
 	return host.Kernel{
 		Supports: func(n *graph.Node) bool {
 			_, along, inner := split(n)
-			return inner == 1 && along >= 16 || inner >= 8
+			return along < short || inner == 1 || inner >= 8
 		},
 		Scratch: func(n *graph.Node) int {
 			outer, along, inner := split(n)
@@ -41,6 +46,8 @@ func sum() host.Kernel {
 			switch {
 			case outer == 1 && inner == 1 && along > chunk:
 				return sumLong(x, z, tensorF32(c.Scratch))
+			case inner < 8 && along < short:
+				return []host.Loop{loop(outer, along*inner, func(lo, hi int) { sumShort(z, x, along, inner, lo, hi) })}
 			case inner == 1:
 				return []host.Loop{loop(outer, along, func(lo, hi int) {
 					for i := lo; i < hi; i++ {
@@ -58,6 +65,20 @@ func sum() host.Kernel {
 				}
 			})}
 		},
+	}
+}
+
+// sumShort adds along an axis of few elements with few after it.
+func sumShort(z, x []float32, along, inner, lo, hi int) {
+	for i := lo; i < hi; i++ {
+		for k := range inner {
+			from := x[i*along*inner+k:]
+			acc := from[0]
+			for j := 1; j < along; j++ {
+				acc += from[j*inner]
+			}
+			z[i*inner+k] = acc
+		}
 	}
 }
 

@@ -31,10 +31,10 @@ var classes = []struct {
 	{1e-12, "a polynomial or a table an element", "exp log rsqrt sin cos sigmoid"},
 	{1e-11, "a float32 sum of any order", "sum scatteradd matmul codebookmatmul bitlinear streamread streamwrite int8 " +
 		"codebookmatmul.vjp bitlinear.vjp int8.vjp"},
-	{1e-10, "a row of exponentials or roots, or products of such", "rmsnorm softmax swiglu attention adamw crossentropy " +
+	{1e-10, "a row of exponentials or roots, or products of such", "rmsnorm normlinear softmax swiglu attention adamw crossentropy " +
 		"linearcrossentropy bitlinearcrossentropy codebookcrossentropy " +
-		"rmsnorm.vjp softmax.vjp swiglu.vjp attention.vjp"},
-	{1e-10, "float32 sums over all rows and channels that cancel", "streamread.vjp streamwrite.vjp"},
+		"rmsnorm.vjp normlinear.vjp softmax.vjp swiglu.vjp attention.vjp"},
+	{1e-10, "float32 sums over channels, and over all rows, that cancel", "streamread.vjp streamwrite.vjp"},
 	{1e-9, "a probability less one, of logits up to a thousand", "crossentropy.vjp linearcrossentropy.vjp " +
 		"bitlinearcrossentropy.vjp codebookcrossentropy.vjp"},
 	{1e-9, "angles of some hundred radians in float32", "rope rope.vjp"},

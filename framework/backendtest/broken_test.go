@@ -232,6 +232,36 @@ func TestOpFlaws(t *testing.T) {
 				out[0][9*12] = 0
 			}
 		}},
+		"streams read as the first row's": {"ops/streamread", func(n *graph.Node, in, out [][]float64) {
+			if s := n.In[0].Shape(); n.Op.Name == "streamread" && len(n.In[1].Shape()) == 2 && s[0] > 1 {
+				for k := range s[2] {
+					out[0][s[2]+k] = 0
+					for i := range s[1] {
+						out[0][s[2]+k] += in[1][i] * in[0][(s[1]+i)*s[2]+k]
+					}
+				}
+			}
+		}},
+		"streams mixed as the first row's": {"ops/streamwrite", func(n *graph.Node, in, out [][]float64) {
+			if s := n.In[0].Shape(); n.Op.Name == "streamwrite" && len(n.In[2].Shape()) == 3 && s[0] > 1 {
+				mixAs(in, out[0], s, 1, 0)
+			}
+		}},
+		"a gradient of a row in another's place": {"ops/streamwrite.vjp", func(n *graph.Node, _, out [][]float64) {
+			if d := n.Out[len(n.Out)-1].Shape; n.Op.Name == "streamwrite.vjp" && len(d) == 2 && d[0] == 65 {
+				out[3][64*d[1]], out[3][63*d[1]] = out[3][63*d[1]], out[3][64*d[1]]
+			}
+		}},
+		"streams of a row alone": {"rows/streamwrite by row", func(n *graph.Node, _, out [][]float64) {
+			if n.Op.Name == "streamwrite" && n.Out[0].Shape[0] == 1 {
+				out[0][3] *= 1 + 2e-7
+			}
+		}},
+		"a matrix under the streams": {"ops/streamwrite", func(n *graph.Node, in, out [][]float64) {
+			if n.Op.Name == "streamwrite" && &in[0][0] == &in[2][0] {
+				out[0][1]++
+			}
+		}},
 		"a pullback":      {"random/graphs 0-9", last("rmsnorm.vjp")},
 		"an optimizer":    {"train/losses", last("adamw")},
 		"a random result": {"train/again", func(n *graph.Node, _, out [][]float64) { runs++; out[0][0] *= 1 + float64(runs%10007)*1e-9 }},
@@ -239,6 +269,19 @@ func TestOpFlaws(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			finds(t, c.id, func() framework.Backend { return newBent(c.flaw) })
 		})
+	}
+}
+
+// mixAs mixes the streams [N,S,C] of a row by another row's matrix.
+func mixAs(in [][]float64, out []float64, s tensor.Shape, row, other int) {
+	S, C := s[1], s[2]
+	for i := range S {
+		for k := range C {
+			z := &out[(row*S+i)*C+k]
+			for j := range S {
+				*z += (in[2][(other*S+i)*S+j] - in[2][(row*S+i)*S+j]) * in[0][(row*S+j)*C+k]
+			}
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ var table = map[string][]sample{
 	"slice": sliceSamples(), "pad": padSamples(), "concat": concatSamples(),
 	"gather": gatherSamples(), "scatteradd": scatterSamples(), "updateat": updateSamples(),
 	"matmul": matmulSamples(), "encode": encodeSamples(), "decode": decodeSamples(),
-	"rmsnorm": normSamples(), "swiglu": swigluSamples(), "softmax": softmaxSamples(),
+	"rmsnorm": normSamples(), "normlinear": normLinearSamples(), "swiglu": swigluSamples(), "softmax": softmaxSamples(),
 	"rope": ropeSamples(), "attention": attentionSamples(), "crossentropy": lossSamples(),
 	"int8": int8Samples(), "bitlinear": linearSamples(true), "codebookmatmul": linearSamples(false),
 	"linearcrossentropy": headSamples(), "bitlinearcrossentropy": quantizedHeadSamples(true), "codebookcrossentropy": quantizedHeadSamples(false),

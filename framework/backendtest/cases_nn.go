@@ -21,6 +21,25 @@ func normSamples() []sample {
 	return append(out, sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(sparse(9), 5, 9), f32(normal, 9)}})
 }
 
+func normLinearSamples() []sample {
+	var out []sample
+	add := func(s sample, N, C, K int) {
+		s.attr, s.in = graph.NormAttr{Eps: 1e-6}, []operand{f32(normal, N, C), f32(normal, C), f32(normal, K, C)}
+		out = append(out, s)
+	}
+	add(sample{fd: true}, 3, 4, 2)
+	for _, C := range tails {
+		add(sample{}, 5, C, 6)
+	}
+	for _, K := range []int{1, 7, 16, 17, 33} {
+		add(sample{}, 1, 40, K)
+		add(sample{}, 50, 33, K)
+	}
+	add(sample{big: true}, 150, 129, 6)
+	add(sample{}, 50, 1025, 32)
+	return append(out, sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(sparse(9), 5, 9), f32(normal, 9), f32(normal, 3, 9)}})
+}
+
 func swigluSamples() []sample {
 	out := []sample{{in: []operand{f32(normal, 3, 5), f32(normal, 3, 5)}, fd: true}, {in: []operand{f32(wide, 37, 1025), f32(normal, 37, 1025)}, big: true}}
 	for _, n := range tails {
@@ -144,32 +163,64 @@ func linearSamples(latent bool) []sample {
 	return out
 }
 
+// streamForms are how the mixing matrix and the coefficients of a stream op are
+// given: one for all rows, or one for each.
+var streamForms = [][2]bool{{false, false}, {true, true}, {true, false}, {false, true}}
+
+// coefficients are an operand of so many dimensions, the same for all N rows or
+// one for each.
+func coefficients(each bool, N int, dims ...int) operand {
+	if each {
+		dims = append([]int{N}, dims...)
+	}
+	return f32(normal, dims...)
+}
+
 func streamReadSamples() []sample {
 	var out []sample
-	for _, S := range []int{1, 2, 3, 4} {
-		out = append(out, sample{in: []operand{f32(normal, 2, S, 3), f32(normal, S)}, fd: true})
-		for _, C := range tails {
-			out = append(out, sample{in: []operand{f32(normal, 5, S, C), f32(normal, S)}})
+	for _, each := range []bool{false, true} {
+		add := func(s sample, N, S, C int) {
+			s.in = []operand{f32(normal, N, S, C), coefficients(each, N, S)}
+			out = append(out, s)
 		}
+		for _, S := range []int{1, 2, 3, 4, 8} {
+			add(sample{fd: true}, 2, S, 3)
+			for _, C := range tails {
+				add(sample{}, 5, S, C)
+			}
+		}
+		add(sample{}, 3, 9, 17)
+		add(sample{}, 1, 4, 9)
+		add(sample{}, 2, 2, 9) // as many rows as streams
+		add(sample{big: true}, 150, 2, 129)
+		add(sample{}, 65, 4, 33)
 	}
-	return append(out, sample{in: []operand{f32(normal, 150, 2, 129), f32(normal, 2)}, big: true})
+	return out
 }
 
 func streamWriteSamples() []sample {
 	var out []sample
-	add := func(s sample, N, S, C int) {
-		s.in = []operand{f32(normal, N, S, C), f32(normal, N, C), f32(normal, S, S), f32(normal, S)}
-		out = append(out, s)
-	}
-	for _, S := range []int{1, 2, 3, 4} {
-		add(sample{fd: true}, 2, S, 2)
-		for _, C := range tails {
-			add(sample{}, 5, S, C)
+	for f, form := range streamForms {
+		add := func(s sample, N, S, C int) {
+			s.in = []operand{f32(normal, N, S, C), f32(normal, N, C), coefficients(form[0], N, S, S), coefficients(form[1], N, S)}
+			out = append(out, s)
 		}
+		for _, S := range []int{1, 2, 3, 4, 8} {
+			add(sample{fd: S < 8}, 2, S, 2)
+			for i, C := range tails {
+				if f < 2 || i%3 == f-1 { // the mixed forms at some of the lengths
+					add(sample{}, 5, S, C)
+				}
+			}
+		}
+		add(sample{}, 3, 9, 17)
+		add(sample{}, 1, 4, 4) // streams of as many elements as the matrix
+		add(sample{}, 9, 8, 8) // matrices of rows as large as their streams
+		add(sample{}, 1, 1, 7) // streams of as many elements as the branch
+		add(sample{}, 2, 2, 9) // as many rows as streams
+		add(sample{big: true}, 150, 2, 129)
+		add(sample{}, 65, 4, 33)
 	}
-	add(sample{}, 1, 4, 4) // streams of as many elements as the matrix
-	add(sample{}, 1, 1, 7) // streams of as many elements as the branch
-	add(sample{big: true}, 150, 2, 129)
 	return out
 }
 

@@ -271,8 +271,8 @@ func (m *maker) growComposite(x graph.Value, N, C int) graph.Value {
 		return b.Concat(0, rows, x)
 	case 5: // two streams
 		s := b.Concat(1, b.Reshape(x, N, 1, C), b.Reshape(m.like(x), N, 1, C))
-		s = b.StreamWrite(s, m.like(x), b.Softmax(m.param(2, 2)), m.param(2))
-		return b.StreamRead(s, m.param(2))
+		s = b.StreamWrite(s, m.like(x), b.Softmax(m.coefficients(x, 2, 2)), m.coefficients(x, 2))
+		return b.StreamRead(s, m.coefficients(x, 2))
 	case 6: // self-attention over the rows, 2 heads of 4
 		q := m.tame(b.MatMul(x, m.param(8, C), false, true))
 		pos := b.Const(0, tensor.T(tensor.I32, 1))
@@ -284,6 +284,16 @@ func (m *maker) growComposite(x graph.Value, N, C int) graph.Value {
 	w, codes := m.param(7, C), b.Input(m.name("codes"), tensor.U2, 7, C)
 	scales := b.Add(b.Abs(m.param(7, 1)), b.Const(0.1, tensor.T(tensor.F32, 1, 1)))
 	return m.tame(b.BitLinear(x, w, codes, b.StopGrad(scales), graph.LinearAttr{Levels: ternaryLevels}))
+}
+
+// coefficients are those of streams: the same for all rows of x, or following
+// the row.
+func (m *maker) coefficients(x graph.Value, dims ...int) graph.Value {
+	if m.intn(2) == 0 {
+		return m.param(dims...)
+	}
+	c := m.tame(m.b.MatMul(x, m.param(tensor.Shape(dims).Numel(), x.Dim(1)), false, true))
+	return m.b.Reshape(c, append([]int{x.Dim(0)}, dims...)...)
 }
 
 // tame brings rows to unit size.

@@ -48,11 +48,19 @@ func rowCases() []rowCase {
 		{"codebookmatmul binary", "codebookmatmul", lin(tensor.U1, binaryLevels, 8, 256, 2), one(2)},
 		{"codebookmatmul int8", "codebookmatmul", lin(tensor.I8, nil, 8, 256, 2), one(2)},
 		{"rmsnorm", "rmsnorm", sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(normal, 64, 129), f32(normal, 129)}}, one(1)},
+		{"normlinear", "normlinear", sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{
+			f32(normal, 64, 700), f32(normal, 700), f32(normal, 6, 700),
+		}}, one(2)},
 		{"softmax", "softmax", sample{in: []operand{f32(wide, 64, 129)}}, one(0)},
 		{"swiglu", "swiglu", sample{in: []operand{f32(normal, 64, 129), f32(normal, 64, 129)}}, []bool{true, true}},
 		{"int8", "int8", sample{in: []operand{f32(normal, 64, 129)}}, one(0)},
 		{"streamread", "streamread", sample{in: []operand{f32(normal, 64, 2, 33), f32(normal, 2)}}, one(1)},
 		{"streamwrite", "streamwrite", sample{in: []operand{f32(normal, 64, 2, 33), f32(normal, 64, 33), f32(normal, 2, 2), f32(normal, 2)}}, []bool{true, true, false, false}},
+		{"streamread by row", "streamread", sample{in: []operand{f32(normal, 64, 4, 33), f32(normal, 64, 4)}}, []bool{true, true}},
+		{"streamwrite by row", "streamwrite", sample{in: []operand{
+			f32(normal, 64, 4, 33), f32(normal, 64, 33), f32(normal, 64, 4, 4), f32(normal, 64, 4),
+		}}, []bool{true, true, true, true}},
+		{"matmul 700x6", "matmul", mm(700, 6, tensor.F32), one(1)},
 		{"gather", "gather", sample{in: []operand{f32(normal, 9, 33), i32(below(9), 64)}}, []bool{false, true}},
 	}
 }

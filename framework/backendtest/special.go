@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/errors"
 
@@ -36,9 +37,12 @@ func (t *tester) specialEntries() []suite.Entry {
 			return "", t.checkSpecial(ctx, graph.Lookup(name))
 		}))
 	}
-	for _, name := range []string{"sum", "rmsnorm", "softmax", "swiglu", "crossentropy", "matmul", "attention", "streamread", "streamwrite"} {
+	for _, name := range []string{
+		"sum", "rmsnorm", "normlinear", "softmax", "swiglu", "crossentropy", "matmul", "attention",
+		"streamread", "streamwrite", "streamread by row", "streamwrite by row",
+	} {
 		all = append(all, check(name, rowRule, specialFix, func(ctx context.Context) (string, error) {
-			return "", t.checkPoison(ctx, graph.Lookup(name))
+			return "", t.checkPoison(ctx, name)
 		}))
 	}
 	return all
@@ -106,16 +110,18 @@ func class(x float64) string {
 	return "finite"
 }
 
-// poisonSamples gives samples whose operand 0 consists of rows, with the row
-// length of operand and result.
-func poisonSample(op string) (s sample, rows int) {
-	switch op {
+// poisonSample gives the sample of that name, an op and a form of it, whose
+// operand 0 and result consist of so many rows.
+func poisonSample(name string) (s sample, rows int) {
+	switch name {
 	case "sum":
 		return sample{attr: graph.AxisAttr{Axis: 1}, in: []operand{f32(normal, 9, 33)}}, 9
 	case "matmul":
 		return sample{attr: graph.MatMulAttr{TransY: true}, in: []operand{f32(normal, 9, 33), f32(normal, 17, 33)}}, 9
 	case "rmsnorm":
 		return sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(normal, 9, 33), f32(normal, 33)}}, 9
+	case "normlinear":
+		return sample{attr: graph.NormAttr{Eps: 1e-6}, in: []operand{f32(normal, 9, 33), f32(normal, 33), f32(normal, 17, 33)}}, 9
 	case "softmax":
 		return sample{in: []operand{f32(normal, 9, 33)}}, 9
 	case "swiglu":
@@ -128,12 +134,18 @@ func poisonSample(op string) (s sample, rows int) {
 		return sample{in: []operand{f32(normal, 9, 2, 33), f32(normal, 2)}}, 9
 	case "streamwrite":
 		return sample{in: []operand{f32(normal, 9, 2, 33), f32(normal, 9, 33), f32(normal, 2, 2), f32(normal, 2)}}, 9
+	case "streamread by row":
+		return sample{in: []operand{f32(normal, 9, 4, 33), f32(normal, 9, 4)}}, 9
+	case "streamwrite by row":
+		return sample{in: []operand{f32(normal, 9, 4, 33), f32(normal, 9, 33), f32(normal, 9, 4, 4), f32(normal, 9, 4)}}, 9
 	}
-	panic("backendtest: no rows in " + op)
+	panic("backendtest: no rows in " + name)
 }
 
-func (t *tester) checkPoison(ctx context.Context, op *graph.Op) error {
-	s, rows := poisonSample(op.Name)
+func (t *tester) checkPoison(ctx context.Context, name string) error {
+	s, rows := poisonSample(name)
+	of, _, _ := strings.Cut(name, " ")
+	op := graph.Lookup(of)
 	g, err := directGraph(op, s)
 	if err != nil {
 		return err

@@ -77,9 +77,28 @@ func TestMisuseIsExplained(t *testing.T) {
 		}},
 		{"scales that do not divide the row", func(b *B) { b.CodeBookMatMul(in(b, "x", 2, 8), codes(b, 3, 8), in(b, "s", 3, 3), ternary) }},
 		{"scales of other rows", func(b *B) { b.Dequantize(codes(b, 3, 8), in(b, "s", 2, 1), []int8{0}) }},
+		{"a norm and a product of other widths", func(b *B) {
+			b.NormLinear(in(b, "x", 2, 4), in(b, "gain", 4), in(b, "w", 4, 3), 1e-5)
+		}},
 		{"streams mixed by another matrix", func(b *B) {
 			b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 2, 2), in(b, "post", 3))
 		}},
+		{"streams mixed by matrices of other rows", func(b *B) {
+			b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 3, 3, 3), in(b, "post", 3))
+		}},
+		{"streams mixed by matrices of matrices", func(b *B) {
+			b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 2, 2, 3, 3), in(b, "post", 3))
+		}},
+		{"streams written by a vector as the matrix", func(b *B) {
+			b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 3), in(b, "post", 3))
+		}},
+		{"a branch weighted by other rows", func(b *B) {
+			b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 3, 3), in(b, "post", 3, 3))
+		}},
+		{"streams read by one number", func(b *B) { b.StreamRead(in(b, "s", 2, 3, 4), in(b, "pre")) }},
+		{"streams read by as many numbers as rows", func(b *B) { b.StreamRead(in(b, "s", 2, 3, 4), in(b, "pre", 2)) }},
+		{"streams read by a transposed matrix", func(b *B) { b.StreamRead(in(b, "s", 2, 3, 4), in(b, "pre", 3, 2)) }},
+		{"streams read by integers", func(b *B) { b.StreamRead(in(b, "s", 2, 3, 4), ids(b, "pre", 2, 3)) }},
 		{"moments of another shape", func(b *B) {
 			one := in(b, "lr")
 			b.AdamW(in(b, "p", 2), in(b, "g", 2), in(b, "m", 3), in(b, "v", 2), one, one, one, graph.AdamAttr{})

@@ -23,31 +23,38 @@ func (b *Builder) Pullback(outs, ct, wrt []Value) []Value {
 		first = min(first, w.N.ID)
 	}
 	needed := b.dependents(wrt, first, last)
-	sum := map[Value]Value{}
+	s := cotangents{sum: map[Value]Value{}, twin: b.twins(first, last, wrt)}
 	for i, o := range outs {
-		b.accumulate(sum, o, ct[i])
+		b.accumulate(s, o, ct[i])
 	}
 	old := b.scope
 	for id := last; id >= first; id-- {
 		if n := b.g.Nodes[id]; needed[id] && len(n.In) > 0 {
-			b.sweep(n, sum, needed)
+			b.sweep(n, s, needed)
 		}
 	}
 	b.scope = old
 	grads := make([]Value, len(wrt))
 	for i, w := range wrt {
-		if grads[i] = sum[w]; !grads[i].Ok() {
+		if grads[i] = s.sum[w]; !grads[i].Ok() {
 			grads[i] = b.Full(w, 0)
 		}
 	}
 	return grads
 }
 
+// cotangents are what a pullback has summed up so far. A value that stands in
+// the graph more than once has its sum at the first of its nodes.
+type cotangents struct {
+	sum  map[Value]Value
+	twin map[*Node]*Node
+}
+
 // sweep adds the cotangents that node n sends to its operands.
-func (b *Builder) sweep(n *Node, sum map[Value]Value, needed []bool) {
+func (b *Builder) sweep(n *Node, s cotangents, needed []bool) {
 	ct, found := make([]Value, len(n.Out)), false
 	for i := range ct {
-		ct[i] = sum[Value{n, i}]
+		ct[i] = s.sum[Value{n, i}]
 		found = found || ct[i].Ok()
 	}
 	if !found {
@@ -57,7 +64,7 @@ func (b *Builder) sweep(n *Node, sum map[Value]Value, needed []bool) {
 	for i, d := range b.vjp(n, ct) {
 		v := n.In[i]
 		if d.Ok() && v.N.ID < len(needed) && needed[v.N.ID] {
-			b.accumulate(sum, v, b.sumTo(d, v.Shape()))
+			b.accumulate(s, v, b.sumTo(d, v.Shape()))
 		}
 	}
 }
@@ -82,11 +89,14 @@ func (b *Builder) dependents(wrt []Value, first, last int) []bool {
 	return mark
 }
 
-func (b *Builder) accumulate(sum map[Value]Value, v, d Value) {
-	if old := sum[v]; old.Ok() {
+func (b *Builder) accumulate(s cotangents, v, d Value) {
+	if first := s.twin[v.N]; first != nil {
+		v.N = first
+	}
+	if old := s.sum[v]; old.Ok() {
 		d = b.Add(old, d)
 	}
-	sum[v] = d
+	s.sum[v] = d
 }
 
 // vjp returns one cotangent per operand of n.

@@ -289,7 +289,7 @@ func defineStreams() {
 	})
 	// s [N,S,C], y [N,C], h [S,S] or [N,S,S], post [S] or [N,S] -> s'_i = sum_j h_ij s_j + post_i y
 	opStreamWrite = Define(Op{
-		Name: "streamwrite", Arity: 4, Alias: [][]int{{0}}, Expand: expandStreamWrite,
+		Name: "streamwrite", Arity: 4, Alias: [][]int{{0}}, AliasVJP: [][]int{{4}}, Expand: expandStreamWrite,
 		Infer: func(n *Node) []tensor.Type {
 			wantRank(n, 0, 3)
 			wantF32(n, 0)

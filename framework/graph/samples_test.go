@@ -1,6 +1,9 @@
 package graph_test
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ternlm/tern/framework/graph"
@@ -23,6 +26,7 @@ func codes(b *B, dims ...int) graph.Value { return b.Input("codes", tensor.U2, d
 var ternary = graph.LinearAttr{Levels: []int8{-1, 0, 1}, ActBits: 8}
 
 // samples uses each op once, pullbacks excepted: those follow from the rest.
+// Other forms of an op have its name and what sets them apart.
 var samples = map[string]func(b *B) graph.Value{
 	"input":      func(b *B) graph.Value { return in(b, "x", 2, 3) },
 	"param":      func(b *B) graph.Value { return b.Param("w", graph.NormalInit(0.02), 2, 3) },
@@ -74,7 +78,10 @@ var samples = map[string]func(b *B) graph.Value{
 		return b.Attention(in(b, "q", 2, 3, 4, 6), in(b, "k", 2, 5, 2, 6), in(b, "v", 2, 5, 2, 6), ids(b, "pos", 2))
 	},
 	"crossentropy": func(b *B) graph.Value { return b.CrossEntropy(in(b, "x", 2, 9), ids(b, "y", 2)) },
-	"int8":         func(b *B) graph.Value { return b.Int8(in(b, "x", 2, 9)) },
+	"normlinear": func(b *B) graph.Value {
+		return b.NormLinear(in(b, "x", 2, 4), in(b, "gain", 4), in(b, "w", 3, 4), 1e-5)
+	},
+	"int8": func(b *B) graph.Value { return b.Int8(in(b, "x", 2, 9)) },
 	"bitlinear": func(b *B) graph.Value {
 		return b.BitLinear(in(b, "x", 2, 8), in(b, "w", 3, 8), codes(b, 3, 8), in(b, "s", 3, 2), ternary)
 	},
@@ -94,6 +101,16 @@ var samples = map[string]func(b *B) graph.Value{
 	"streamwrite": func(b *B) graph.Value {
 		return b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 3, 3), in(b, "post", 3))
 	},
+	"streamread by row": func(b *B) graph.Value { return b.StreamRead(in(b, "s", 2, 3, 4), in(b, "pre", 2, 3)) },
+	"streamwrite by row": func(b *B) graph.Value {
+		return b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 2, 3, 3), in(b, "post", 2, 3))
+	},
+	"streamwrite mixed by row": func(b *B) graph.Value {
+		return b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 2, 3, 3), in(b, "post", 3))
+	},
+	"streamwrite spread by row": func(b *B) graph.Value {
+		return b.StreamWrite(in(b, "s", 2, 3, 4), in(b, "y", 2, 4), in(b, "h", 3, 3), in(b, "post", 2, 3))
+	},
 	"adamw": func(b *B) graph.Value {
 		p, _, _ := b.AdamW(in(b, "p", 2, 3), in(b, "g", 2, 3), in(b, "m", 2, 3), in(b, "v", 2, 3), in(b, "lr"), in(b, "c1"), in(b, "c2"),
 			graph.AdamAttr{Beta1: 0.9, Beta2: 0.95, Eps: 1e-8, Decay: 0.1})
@@ -104,13 +121,35 @@ var samples = map[string]func(b *B) graph.Value{
 // sample traces a graph whose last node is a use of op.
 func sample(t *testing.T, op *graph.Op) *graph.Graph {
 	t.Helper()
-	of := op
+	return sampleOf(t, op, primalOf(op).Name)
+}
+
+// primalOf is the op that op is or is the pullback of.
+func primalOf(op *graph.Op) *graph.Op {
 	if op.Primal() != nil {
-		of = op.Primal()
+		return op.Primal()
 	}
-	build := samples[of.Name]
+	return op
+}
+
+// forms are the names of the samples of op, its own first.
+func forms(op *graph.Op) []string {
+	name := primalOf(op).Name
+	all := []string{name}
+	for _, s := range slices.Sorted(maps.Keys(samples)) {
+		if strings.HasPrefix(s, name+" ") {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// sampleOf traces a graph whose last node is a use of op as in the named sample.
+func sampleOf(t *testing.T, op *graph.Op, name string) *graph.Graph {
+	t.Helper()
+	of, build := primalOf(op), samples[name]
 	if build == nil {
-		t.Fatalf("op %s has no sample", of.Name)
+		t.Fatalf("op %s has no sample", name)
 	}
 	g, err := graph.Trace(func(b *B) {
 		n := build(b).N

@@ -36,26 +36,34 @@ func golden(t *testing.T, name, got string) {
 func TestEveryOpSurvivesItsText(t *testing.T) {
 	var all strings.Builder
 	for _, op := range graph.Ops() {
-		g := sample(t, op)
-		text := g.String()
-		back, err := graph.Read(strings.NewReader(text))
-		if err != nil {
-			t.Errorf("%s: %v in\n%s", op.Name, err, text)
-			continue
+		for _, form := range forms(op) {
+			g := sampleOf(t, op, form)
+			survives(t, form, g)
+			lines := strings.Split(strings.TrimSpace(g.String()), "\n")
+			all.WriteString(lines[len(lines)-1-len(g.Outputs)] + "\n")
 		}
-		if back.String() != text || back.Hash() != g.Hash() {
-			t.Errorf("%s: wrote\n%sread\n%s", op.Name, text, back)
-		}
-		for i, n := range g.Nodes {
-			m := back.Nodes[i]
-			if m.Op != n.Op || !reflect.DeepEqual(m.Attr, n.Attr) || !reflect.DeepEqual(m.Out, n.Out) || len(m.In) != len(n.In) {
-				t.Errorf("%s: node %d is %v, was %v", op.Name, i, m, n)
-			}
-		}
-		lines := strings.Split(strings.TrimSpace(text), "\n")
-		all.WriteString(lines[len(lines)-1-len(g.Outputs)] + "\n")
 	}
 	golden(t, "ops.txt", all.String())
+}
+
+// survives writes and reads g.
+func survives(t *testing.T, name string, g *graph.Graph) {
+	t.Helper()
+	text := g.String()
+	back, err := graph.Read(strings.NewReader(text))
+	if err != nil {
+		t.Errorf("%s: %v in\n%s", name, err, text)
+		return
+	}
+	if back.String() != text || back.Hash() != g.Hash() {
+		t.Errorf("%s: wrote\n%sread\n%s", name, text, back)
+	}
+	for i, n := range g.Nodes {
+		m := back.Nodes[i]
+		if m.Op != n.Op || !reflect.DeepEqual(m.Attr, n.Attr) || !reflect.DeepEqual(m.Out, n.Out) || len(m.In) != len(n.In) {
+			t.Errorf("%s: node %d is %v, was %v", name, i, m, n)
+		}
+	}
 }
 
 // program has everything that a graph may hold.

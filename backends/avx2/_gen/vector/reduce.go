@@ -93,17 +93,23 @@ func (k reduction) emit() {
 	k.fold(acc[1], acc[0], acc[0])
 	k.fold(acc[3], acc[2], acc[2])
 	k.fold(acc[2], acc[0], acc[0])
+	foldLanes(k.fold, acc[0], acc[1])
+	b.Store(acc[0].AsX(), b.ReturnIndex(0))
+	b.VZEROUPPER()
+	b.RET()
+}
+
+// foldLanes folds the lanes of acc that are 4, 2 and 1 apart into the first; t
+// is destroyed.
+func foldLanes(fold func(y, x, z reg.VecVirtual), acc, t vec) {
 	for _, shuffle := range []func(x, z vec){
 		func(x, z vec) { b.VPERM2F128(op.U8(1), x, x, z) },
 		func(x, z vec) { b.VSHUFPS(op.U8(0x4e), x, x, z) },
 		func(x, z vec) { b.VSHUFPS(op.U8(0xb1), x, x, z) },
 	} {
-		shuffle(acc[0], acc[1])
-		k.fold(acc[1], acc[0], acc[0])
+		shuffle(acc, t)
+		fold(t, acc, acc)
 	}
-	b.Store(acc[0].AsX(), b.ReturnIndex(0))
-	b.VZEROUPPER()
-	b.RET()
 }
 
 func reductions() {

@@ -16,6 +16,7 @@ func streams() {
 		mix(n, true)
 		mix(n, false)
 		read(n)
+		dots(n)
 	}
 }
 
@@ -129,6 +130,43 @@ func read(n int) {
 		}
 		store(acc, at(dst), mask)
 	})
+	b.VZEROUPPER()
+	b.RET()
+}
+
+// dots writes the products of two rows with n streams and a branch. Their
+// 2(n+1) sums are independent, so none needs more than one accumulator.
+func dots(n int) {
+	name := fmt.Sprintf("streamDots%d", n)
+	b.TEXT(name, attr.NOSPLIT, "func(dst, d, s, y []float32)")
+	b.Pragma("noescape")
+	document(name + " sets dst_ij = sum(d_i*s_j), and sum(d_i*y) for the last j, fused, for the two rows d.")
+	d, columns := streamPointers("d", 2)
+	s, _ := streamPointers("s", n)
+	x := append(s, base("y"))
+	var acc []vec
+	for range 2 * len(x) {
+		v := b.YMM()
+		b.VXORPS(v, v, v)
+		acc = append(acc, v)
+	}
+	i := b.GP64()
+	b.XORQ(i, i)
+	loops(columns, i, 1, func(disp int, mask *vec) {
+		at := func(p reg.Register) op.Mem { return op.Mem{Base: p, Index: i, Scale: 4, Disp: disp} }
+		rows := []vec{load(at(d[0]), mask), load(at(d[1]), mask)}
+		for j, p := range x {
+			v := load(at(p), mask)
+			for k, row := range rows {
+				b.VFMADD231PS(row, v, acc[k*len(x)+j])
+			}
+		}
+	})
+	dst, t := base("dst"), b.YMM()
+	for k, v := range acc {
+		foldLanes(func(y, x, z reg.VecVirtual) { b.VADDPS(y, x, z) }, v, t)
+		b.VMOVSS(v.AsX(), op.Mem{Base: dst, Disp: 4 * k})
+	}
 	b.VZEROUPPER()
 	b.RET()
 }

@@ -90,11 +90,15 @@ func streamMix2(dst, s, h []float32) { streamMixRef(dst, s, h, 2) }
 
 func streamRead2(dst, s, pre []float32) { streamReadRef(dst, s, pre, 2) }
 
+func streamDots2(dst, d, s, y []float32) { streamDotsRef(dst, d, s, y, 2) }
+
 func streamWrite4(dst, s, h, y, post []float32) { streamWriteRef(dst, s, h, y, post, 4) }
 
 func streamMix4(dst, s, h []float32) { streamMixRef(dst, s, h, 4) }
 
 func streamRead4(dst, s, pre []float32) { streamReadRef(dst, s, pre, 4) }
+
+func streamDots4(dst, d, s, y []float32) { streamDotsRef(dst, d, s, y, 4) }
 
 func f16ToF32Vec(dst []float32, x []uint16) { f16ToF32Ref(dst, x) }
 

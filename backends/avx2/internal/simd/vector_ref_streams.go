@@ -52,6 +52,30 @@ func streamReadRef(dst, s, pre []float32, n int) {
 	}
 }
 
+// streamDotsRef is, for n streams s, a branch y and two rows d, dst_ij = sum(d_i*s_j), and sum(d_i*y) for j = n: term k
+// is fused into lane k%8, then lanes 4, 2 and 1 apart are added.
+func streamDotsRef(dst, d, s, y []float32, n int) {
+	columns := len(y)
+	for i := range 2 {
+		for j := range n + 1 {
+			x := y
+			if j < n {
+				x = s[j*columns : (j+1)*columns]
+			}
+			var lanes [8]float32
+			for k, v := range d[i*columns : (i+1)*columns] {
+				lanes[k%8] = fma32(v, x[k], lanes[k%8])
+			}
+			for apart := 4; apart > 0; apart /= 2 {
+				for l := range apart {
+					lanes[l] += lanes[l+apart]
+				}
+			}
+			dst[i*(n+1)+j] = lanes[0]
+		}
+	}
+}
+
 func f16ToF32Ref(dst []float32, x []uint16) {
 	for i := range dst {
 		dst[i] = tensor.F16ToF32(x[i])

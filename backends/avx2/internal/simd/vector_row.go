@@ -21,6 +21,9 @@ func RMSNormRow(dst, x, w []float32, eps float32) (rstd float32) {
 	return rstd
 }
 
+// RMSStd returns 1/sqrt(mean(x^2)+eps).
+func RMSStd(x []float32, eps float32) float32 { return rmsStd(x, eps) }
+
 func rmsStd(x []float32, eps float32) float32 {
 	return 1 / sqrt32(sumSquaresVec(x)/float32(len(x))+eps)
 }

@@ -1,6 +1,7 @@
 package simd
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -209,8 +210,11 @@ func TestRoPEEqualsItsReferenceLoopAndTurnsBack(t *testing.T) {
 func TestStreamsEqualTheirReferenceLoops(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(15, 1))
-	for _, n := range []int{1, 2, 3, 4} {
-		for c := range 35 {
+	for _, n := range []int{1, 2, 3, 4, 8} {
+		for c := range 140 {
+			if c > 35 && c < 120 { // blocks of columns end at 128
+				continue
+			}
 			s, y, h, post := random(r, n*c), random(r, c), random(r, n*n), random(r, n)
 			out, want := newFenced(n*c, c%3), make([]float32, n*c)
 			streamWriteRef(want, s, h, y, post, n)
@@ -223,7 +227,37 @@ func TestStreamsEqualTheirReferenceLoops(t *testing.T) {
 			StreamWrite(out.x, out.x, y, h, post, n)
 			streamWriteRef(want, s, h, y, post, n)
 			compare(t, "write in place", [][]float32{out.x}, [][]float32{want})
+			copy(out.x, s)
+			streamMixTransposed(out.x, out.x, h, n)
+			streamMixRef(want, s, transposed(h, n), n)
+			compare(t, "mix in place", [][]float32{out.x}, [][]float32{want})
 			out.check(t, "streams")
+		}
+	}
+}
+
+func transposed(h []float32, n int) []float32 {
+	t := make([]float32, len(h))
+	for i, v := range h {
+		t[i%n*n+i/n] = v
+	}
+	return t
+}
+
+func TestStreamProductsEqualTheirReferenceLoops(t *testing.T) {
+	needVectors(t)
+	r := rand.New(rand.NewPCG(18, 1))
+	for n, f := range map[int]func(dst, d, s, y []float32){2: streamDots2, 4: streamDots4} {
+		for c := range 67 {
+			d, s, y := newFenced(2*c, c%3), newFenced(n*c, c%5), newFenced(c, c%7)
+			out, want := newFenced(2*(n+1), c%2), make([]float32, 2*(n+1))
+			fill(r, d.x, c%4 == 3)
+			fill(r, s.x, false)
+			fill(r, y.x, false)
+			f(out.x, d.x, s.x, y.x)
+			streamDotsRef(want, d.x, s.x, y.x, n)
+			compare(t, fmt.Sprintf("%d streams of %d", n, c), [][]float32{out.x}, [][]float32{want})
+			out.check(t, "stream products")
 		}
 	}
 }
@@ -232,7 +266,7 @@ func TestStreamGradients(t *testing.T) {
 	needVectors(t)
 	r := rand.New(rand.NewPCG(16, 1))
 	const c = 9
-	for _, n := range []int{2, 3, 4} {
+	for _, n := range []int{1, 2, 3, 4, 8} {
 		s, y, h, post, d := random(r, n*c), random(r, c), random(r, n*n), random(r, n), random(r, n*c)
 		write := func(s, y, h, post []float64) []float64 {
 			out := make([]float64, n*c)

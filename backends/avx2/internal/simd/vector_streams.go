@@ -14,7 +14,7 @@ func StreamWrite(dst, s, y, h, post []float32, streams int) {
 	case 4:
 		streamWrite4(dst, s, h, y, post)
 	default:
-		streamWriteRef(dst, s, h, y, post, streams)
+		streamMixAny(dst, s, h, y, post, streams)
 	}
 }
 
@@ -27,33 +27,58 @@ func StreamRead(dst, s, pre []float32, streams int) {
 	case 4:
 		streamRead4(dst, s, pre)
 	default:
-		streamReadRef(dst, s, pre, streams)
+		mulSVec(dst, s[:len(dst)], pre[0])
+		for j := 1; j < streams; j++ {
+			axpyVec(dst, s[j*len(dst):(j+1)*len(dst)], pre[j])
+		}
 	}
 }
 
 // StreamWriteGrad is the gradient of StreamWrite for the cotangent d [streams, len(y)]: it sets ds and dy, and adds one
-// row's share to dh [streams, streams] and dpost [streams], any of which may be nil. ds may be d or s.
+// row's share to dh [streams, streams] and dpost [streams]. ds may be d or s.
 func StreamWriteGrad(ds, dy, dh, dpost, d, s, y, h, post []float32, streams int) {
 	c := len(y)
 	n := streams * c
 	d, s, h, post = d[:n], s[:n], h[:streams*streams], post[:streams]
-	for i := range streams {
-		di := d[i*c : (i+1)*c]
-		if dpost != nil {
-			dpost[i] += dotVec(di, y)
+	addStreamDots(dh, dpost, d, s, y, streams)
+	StreamRead(dy[:c], d, post, streams)
+	streamMixTransposed(ds[:n], d, h, streams)
+}
+
+// addStreamDots adds sum(d_i*s_j) to dh_ij and sum(d_i*y) to dpost_i.
+func addStreamDots(dh, dpost, d, s, y []float32, streams int) {
+	c := len(y)
+	var room [2 * (maxStreams + 1)]float32
+	pair := room[:2*(streams+1)]
+	for i := 0; i < streams; i += 2 {
+		rows := d[i*c : min(i+2, streams)*c]
+		switch streams {
+		case 2:
+			streamDots2(pair, rows, s, y)
+		case 4:
+			streamDots4(pair, rows, s, y)
+		default:
+			dotRows(pair, rows, s, y, streams)
 		}
-		if dh == nil {
-			continue
+		for k := range min(2, streams-i) {
+			dots := pair[k*(streams+1):][:streams+1]
+			for j, v := range dots[:streams] {
+				dh[(i+k)*streams+j] += v
+			}
+			dpost[i+k] += dots[streams]
 		}
+	}
+}
+
+// dotRows is streamDots2 for any number of streams, and for one row or two.
+func dotRows(dst, d, s, y []float32, streams int) {
+	c := len(y)
+	for i := range len(d) / c {
+		row, to := d[i*c:(i+1)*c], dst[i*(streams+1):]
 		for j := range streams {
-			dh[i*streams+j] += dotVec(di, s[j*c:(j+1)*c])
+			to[j] = dotVec(row, s[j*c:(j+1)*c])
 		}
-	}
-	if dy != nil {
-		StreamRead(dy[:c], d, post, streams)
-	}
-	if ds != nil {
-		streamMixTransposed(ds[:n], d, h, streams)
+		to[streams] = dotVec(row, y)
 	}
 }
 
@@ -71,7 +96,35 @@ func streamMixTransposed(dst, s, h []float32, streams int) {
 	case 4:
 		streamMix4(dst, s, t[:16])
 	default:
-		streamMixRef(dst, s, t[:streams*streams], streams)
+		streamMixAny(dst, s, t[:streams*streams], nil, nil, streams)
+	}
+}
+
+// mixBlock is the number of columns that streamMixAny copies at a time.
+const mixBlock = 128
+
+// streamMixAny is streamWrite2, or streamMix2 without a branch y, for any number of streams, with the bits of the
+// reference loops.
+func streamMixAny(dst, s, h, y, post []float32, streams int) {
+	var room [maxStreams * mixBlock]float32
+	columns := len(s) / streams
+	for lo := 0; lo < columns; lo += mixBlock {
+		n := min(mixBlock, columns-lo)
+		for j := range streams {
+			copy(room[j*mixBlock:][:n], s[j*columns+lo:])
+		}
+		for i := range streams {
+			out, first := dst[i*columns+lo:][:n], 0
+			if y != nil {
+				mulSVec(out, y[lo:lo+n], post[i])
+			} else {
+				mulSVec(out, room[:n], h[i*streams])
+				first = 1
+			}
+			for j := first; j < streams; j++ {
+				axpyVec(out, room[j*mixBlock:][:n], h[i*streams+j])
+			}
+		}
 	}
 }
 

@@ -224,6 +224,11 @@ func streamMix2(dst []float32, s []float32, h []float32)
 //go:noescape
 func streamRead2(dst []float32, s []float32, pre []float32)
 
+// streamDots2 sets dst_ij = sum(d_i*s_j), and sum(d_i*y) for the last j, fused, for the two rows d.
+//
+//go:noescape
+func streamDots2(dst []float32, d []float32, s []float32, y []float32)
+
 // streamWrite4 sets dst_i = post_i*y, then fused + h_ij*s_j for j = 0..: all streams are read before any is written.
 //
 //go:noescape
@@ -238,6 +243,11 @@ func streamMix4(dst []float32, s []float32, h []float32)
 //
 //go:noescape
 func streamRead4(dst []float32, s []float32, pre []float32)
+
+// streamDots4 sets dst_ij = sum(d_i*s_j), and sum(d_i*y) for the last j, fused, for the two rows d.
+//
+//go:noescape
+func streamDots4(dst []float32, d []float32, s []float32, y []float32)
 
 // f16ToF32Vec sets dst[i] = tensor.F16ToF32(x[i]); len(dst) is a multiple of 8.
 // VCVTPH2PS quiets NaN; the payload is put back.

@@ -1,0 +1,71 @@
+package train_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/train"
+)
+
+// family is every residual of several streams whose streams part.
+var family = []string{
+	"mhclite:streams=2", "mhclite:streams=4,mode=dynamic", "mhc:streams=2", "mhc:streams=4,mode=static", "kromhc:streams=4", "kromhc:streams=8,mode=static",
+	"ihc:streams=2", "hc:streams=2", "shc:streams=4",
+}
+
+// A few steps lower the loss and move every parameter of the residual.
+func TestEveryResidualTrains(t *testing.T) {
+	be := backend(t, "scalar:threads=2")
+	for _, spec := range family {
+		t.Run(spec, func(t *testing.T) {
+			m := small(t, func(c *model.Config) {
+				c.Residual, c.Vocab, c.Tokenizer, c.Dim, c.FFN, c.Quant = spec, 512, "gpt2:512", 32, 64, "ternary:group=32"
+			})
+			tr, src := start(t, be, m, quick(func(r *train.Recipe) { r.Steps, r.Accum = 30, 1 }))
+			defer tr.Close()
+			before := residualOf(t, tr)
+			losses := steps(t, tr, src, 30)
+			if first, last := losses[0], mean(losses[25:]); last > first-0.5 {
+				t.Errorf("the loss goes from %.3f to %.3f", first, last)
+			}
+			for name, now := range residualOf(t, tr) {
+				moved := false
+				for i, v := range now {
+					moved = moved || v != before[name][i]
+				}
+				if !moved && !inert(name) {
+					t.Errorf("%s is what it was", name)
+				}
+			}
+		})
+	}
+}
+
+// inert reports whether a parameter is of a matrix that changes nothing where
+// its columns and rows sum to 1: the first one mixes streams that are still
+// alike, and after the last comes their mean.
+func inert(name string) bool {
+	ends := strings.HasPrefix(name, "blk.0.attn.") || strings.HasPrefix(name, "blk.1.ffn.")
+	return ends && (strings.HasSuffix(name, ".alpha_logit") || strings.Contains(name, ".res_"))
+}
+
+// residualOf copies the parameters of the residual.
+func residualOf(t *testing.T, tr *train.Trainer) map[string][]float32 {
+	t.Helper()
+	all := map[string][]float32{}
+	for _, p := range tr.Parameters() {
+		if p.Category == model.Residuals {
+			all[p.Name] = append([]float32{}, must(tr.Store().Get(t.Context(), p.Name)).F32()...)
+		}
+	}
+	return all
+}
+
+func mean(v []float64) float64 {
+	sum := 0.0
+	for _, x := range v {
+		sum += x / float64(len(v))
+	}
+	return sum
+}
