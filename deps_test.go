@@ -27,7 +27,9 @@ const layers = `
 	diagnose
 	train
 	infer internal/config sweep
-	sweep/local sweep/slurm sweep/kubernetes sweep/report
+	sweep/array
+	sweep/local sweep/array sweep/report
+	sweep/slurm sweep/kubernetes
 	cmd/tern interop/big
 `
 

@@ -21,6 +21,7 @@ import (
 	"github.com/ternlm/tern/internal/config"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/plugins/store"
+	"github.com/ternlm/tern/sweep"
 	"github.com/ternlm/tern/tokenizer"
 	"github.com/ternlm/tern/train"
 )
@@ -118,6 +119,7 @@ func (a *app) finish(err error) int {
 var usageErrors = []error{
 	errUsage, config.ErrConfig, framework.ErrUnknown, framework.ErrOption, model.ErrConfig, train.ErrRecipe,
 	tokenizer.ErrUnknown, data.ErrOption, infer.ErrSampling, store.ErrName, store.ErrNotFound,
+	sweep.ErrSpec, sweep.ErrPlan, sweep.ErrVersion, sweep.ErrExists,
 }
 
 // message is the text of err without the word that marks it as wrong usage.
@@ -194,6 +196,7 @@ func newRootCmd(a *app) *cobra.Command {
 	root := newGroup("tern", "Train, export and run ternary language models",
 		newTrainCmd(a), newEvalCmd(a), newExportCmd(a), newConvertCmd(a), newGenerateCmd(a), newInspectCmd(a),
 		newDataCmd(a), newBackendCmd(a), newPluginCmd(a), newBenchCmd(a), newConfigCmd(a), newVersionCmd(a),
+		newSweepCmd(a),
 	)
 	root.Long = "tern trains language models whose weights are -1, 0 and 1, exports them, and runs them.\n\n" +
 		"Start with:\n  tern train       trains a small model on stories, in minutes\n  tern generate    writes a story with the model that ships with tern"

@@ -23,6 +23,7 @@ const (
 	runFile   = "run.json"
 	modelFile = "model.gguf"
 	mhcFile   = "model.mhc"
+	lockFile  = "lock" // of the process that trains
 )
 
 // versionInfo says what this program is.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/cockroachdb/errors"
@@ -12,6 +13,7 @@ import (
 	"github.com/ternlm/tern/data"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/internal/config"
+	"github.com/ternlm/tern/internal/filelock"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/train"
 )
@@ -53,6 +55,7 @@ type job struct {
 	batches *data.Batches
 	config  resolved
 	info    runInfo
+	lock    *filelock.Lock // of the run's directory
 }
 
 // train runs the command.
@@ -84,6 +87,11 @@ func (j *job) setUp(ctx context.Context) error {
 		return err
 	}
 	j.s.Run.Out = j.start.out
+	if _, err := os.Stat(j.start.out); err == nil { // else it is made, and locked, by run
+		if err := j.lockRun(); err != nil {
+			return err
+		}
+	}
 	if j.model, err = model.New(j.s.Model); err != nil {
 		return err
 	}
@@ -149,6 +157,19 @@ func (j *job) requireSame(data string) error {
 	return requireSame(j.start.dir, *have, resolved{Model: j.s.Model, Recipe: j.s.Recipe, Data: data})
 }
 
+// lockRun makes this process the only one that trains in the run's directory.
+func (j *job) lockRun() (err error) {
+	if j.lock != nil {
+		return nil
+	}
+	j.lock, err = filelock.Acquire(filepath.Join(j.s.Run.Out, lockFile))
+	if errors.Is(err, filelock.ErrHeld) {
+		err = errors.Wrapf(err, "another training is at work in %s", j.s.Run.Out)
+		return errors.WithHint(err, "wait for it, or choose another directory with --out")
+	}
+	return err
+}
+
 // plan turns the settings into what train.Run takes.
 func (j *job) plan(p *progress, stop <-chan struct{}) (train.Plan, error) {
 	raw, err := json.Marshal(j.config)
@@ -174,6 +195,9 @@ func (j *job) run(ctx context.Context) error {
 	}
 	if err := os.MkdirAll(j.s.Run.Out, 0o777); err != nil {
 		return errors.Wrap(err, "make the run's directory")
+	}
+	if err := j.lockRun(); err != nil {
+		return err
 	}
 	if err := j.info.write(j.s.Run.Out); err != nil {
 		return err
@@ -242,5 +266,5 @@ func (j *job) close() error {
 	if j.be != nil {
 		err = errors.CombineErrors(err, j.be.Close())
 	}
-	return err
+	return errors.CombineErrors(err, j.lock.Release())
 }

@@ -91,32 +91,9 @@ type trainResult struct {
 // conclude evaluates and exports the model, reads the file back, evaluates
 // that, and writes a story from it.
 func (j *job) conclude(ctx context.Context) error {
-	r := trainResult{GGUF: filepath.Join(j.s.Run.Out, modelFile)}
-	var err error
-	if r.Trained, r.Windows, err = j.score(ctx, model.Pass{Packed: true}, nil); err != nil {
-		return err
-	}
-	w, err := modelfile.Collect(ctx, j.model, j.trainer.Store())
+	r, back, err := j.deliver(ctx)
 	if err != nil {
 		return err
-	}
-	w.Info = modelfile.Info{
-		Name: "tern " + j.s.Preset, CreatedBy: buildVersion().String(), BitsPerByte: r.Trained.BitsPerByte,
-		Description: describeTraining(j.s.Recipe.Steps, j.s.Recipe.TokensPerStep(), j.train.Name),
-		Source:      sourceOf(filepath.Join(j.s.Run.Out, checkpoint.Name(int(j.s.Recipe.Steps)))),
-	}
-	if r.MHC, err = export(w, r.GGUF); err != nil {
-		return err
-	}
-	back, err := modelfile.ReadGGUF(r.GGUF)
-	if err != nil {
-		return errors.Wrap(err, "read the exported model back")
-	}
-	if r.Exported, _, err = j.score(ctx, modelfile.Pass, back); err != nil {
-		return err
-	}
-	if info, err := os.Stat(r.GGUF); err == nil {
-		r.Bytes = info.Size()
 	}
 	if !j.o.json {
 		j.printScores(r)
@@ -124,9 +101,7 @@ func (j *job) conclude(ctx context.Context) error {
 	if err := j.story(ctx, back, &r); err != nil {
 		return err
 	}
-	r.Seconds = time.Since(j.info.Started).Seconds()
-	j.info.Result = &r
-	if err := j.info.write(j.s.Run.Out); err != nil {
+	if err := j.record(&r); err != nil {
 		return err
 	}
 	if j.o.json {
@@ -134,6 +109,44 @@ func (j *job) conclude(ctx context.Context) error {
 	}
 	j.printNext(r)
 	return nil
+}
+
+// deliver evaluates and exports the model, reads the file back and evaluates
+// that.
+func (j *job) deliver(ctx context.Context) (r trainResult, back *modelfile.Weights, err error) {
+	r.GGUF = filepath.Join(j.s.Run.Out, modelFile)
+	if r.Trained, r.Windows, err = j.score(ctx, model.Pass{Packed: true}, nil); err != nil {
+		return r, nil, err
+	}
+	w, err := modelfile.Collect(ctx, j.model, j.trainer.Store())
+	if err != nil {
+		return r, nil, err
+	}
+	w.Info = modelfile.Info{
+		Name: "tern " + j.s.Preset, CreatedBy: buildVersion().String(), BitsPerByte: r.Trained.BitsPerByte,
+		Description: describeTraining(j.s.Recipe.Steps, j.s.Recipe.TokensPerStep(), j.train.Name),
+		Source:      sourceOf(filepath.Join(j.s.Run.Out, checkpoint.Name(int(j.s.Recipe.Steps)))),
+	}
+	if r.MHC, err = export(w, r.GGUF); err != nil {
+		return r, nil, err
+	}
+	if back, err = modelfile.ReadGGUF(r.GGUF); err != nil {
+		return r, nil, errors.Wrap(err, "read the exported model back")
+	}
+	if r.Exported, _, err = j.score(ctx, modelfile.Pass, back); err != nil {
+		return r, nil, err
+	}
+	if info, err := os.Stat(r.GGUF); err == nil {
+		r.Bytes = info.Size()
+	}
+	return r, back, nil
+}
+
+// record adds the result to run.json.
+func (j *job) record(r *trainResult) error {
+	r.Seconds = time.Since(j.info.Started).Seconds()
+	j.info.Result = r
+	return j.info.write(j.s.Run.Out)
 }
 
 // score evaluates w, or the model in training where w is nil.
