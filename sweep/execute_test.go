@@ -302,6 +302,46 @@ func TestDamagedRecordsAreErrorsThatSayWhatToDo(t *testing.T) {
 	}
 }
 
+// FuzzStatus reads a trial's directory as anyone may have left it.
+func FuzzStatus(f *testing.F) {
+	for _, s := range []string{
+		"", "{", "null", "{}", `{"trial":"x"}`, `{"state":"failed","error":"\u001b[2J"}`, `{"state":"done"}`, `{"event":"begin","time":"2026-01-01T00:00:00Z"}`,
+		`{"event":"end","time":"2026-01-01T00:00:00Z"}` + "\n" + `{"event":"begin"}`, `{"step":3,"loss":1}`, `{"step":1e99}`,
+	} {
+		for _, name := range []string{resultFile, failureFile, attemptsFile, metricsFile, lockFile} {
+			f.Add(name, []byte(s))
+		}
+	}
+	p := Plan{Version: Version, Name: "test"}
+	config := []byte(`{"a":1}`)
+	id, err := ID(config)
+	if err != nil {
+		f.Fatal(err)
+	}
+	p.Trials = []Trial{{ID: id, Config: config}}
+	d := &Dir{Path: f.TempDir(), Plan: p}
+	f.Fuzz(func(t *testing.T, name string, text []byte) {
+		if filepath.Base(name) != name || name == "." || name == ".." || strings.ContainsRune(name, 0) || len(name) > 100 {
+			return
+		}
+		if err := os.RemoveAll(d.TrialDir(id)); err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, filepath.Join(d.TrialDir(id), name), string(text))
+		state, r, failure, err := d.Status(p.Trials[0])
+		if err == nil && ((state == Done) != (r != nil) || state == Done && r.Trial != id) {
+			t.Errorf("state %s with %+v", state, r)
+		}
+		if failure != nil && strings.ContainsRune(failure.Error, 27) {
+			t.Errorf("error %q", failure.Error)
+		}
+		if a, err := d.Attempts(id); err == nil && (a.Seconds < 0 || a.Count < 0) {
+			t.Errorf("%+v", a)
+		}
+		_ = d.Progress(p.Trials[0])
+	})
+}
+
 func TestProgressIsTheLastWholeLine(t *testing.T) {
 	d := twoTrials(t)
 	trial := d.Plan.Trials[0]

@@ -48,5 +48,5 @@ func (d *Dir) Progress(t Trial) Progress {
 // Steps is the number of optimizer steps of a trial.
 func (t Trial) Steps() int {
 	n, _ := strconv.Atoi(t.Settings["steps"]) // 0 where a plan says nothing
-	return n
+	return max(0, n)
 }

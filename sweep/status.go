@@ -35,6 +35,7 @@ func (d *Dir) Status(t Trial) (State, *Result, *Failure, error) {
 		return "", nil, nil, err
 	}
 	if f != nil && (f.State == Failed || f.State == Interrupted) {
+		f.Error = printable(f.Error) // a directory may come from anywhere
 		return f.State, nil, f, nil
 	}
 	for _, name := range []string{attemptsFile, lockFile} {

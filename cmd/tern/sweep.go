@@ -61,7 +61,7 @@ func (a *app) sweepAll(cmd *cobra.Command, f *sweepFlags) error {
 		return err
 	}
 	if f.run.dryRun {
-		return a.printPlan(p, f.out, false)
+		return a.printPlan(p, "", false)
 	}
 	if err := a.freezeOrGoOn(f.out, p, text); err != nil {
 		return err

@@ -36,10 +36,11 @@ func newSweepPlanCmd(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !dryRun {
-				if err := sweep.Freeze(out, p, text); err != nil {
-					return err
-				}
+			if dryRun {
+				return a.printPlan(p, "", asJSON)
+			}
+			if err := sweep.Freeze(out, p, text); err != nil {
+				return err
 			}
 			return a.printPlan(p, out, asJSON)
 		},
