@@ -109,6 +109,30 @@ func TestInterruptSavesAndTheRunGoesOn(t *testing.T) {
 	}
 }
 
+func TestInterruptAfterTheLastStepEndsAtOnceAndTheRunIsFinishedLater(t *testing.T) {
+	inSmall(t)
+	args := []string{"train", "--config", "small.yaml", "--steps", "4", "--log-every", "1", "--out", "cut"}
+	signals := make(chan os.Signal, 2)
+	var out, log bytes.Buffer
+	stderr := &trigger{Writer: &log, text: "step 4/4", fn: func() {
+		signals <- os.Interrupt
+		time.Sleep(50 * time.Millisecond)
+	}}
+	if code := Main(args, &out, stderr, signals); code != exitInterrupted {
+		t.Fatalf("exit status %d, want %d\n%s", code, exitInterrupted, log.String())
+	}
+	if _, err := os.Stat(filepath.Join("cut", modelFile)); err == nil {
+		t.Error("it went on to export the model")
+	}
+	if !strings.Contains(log.String(), "--resume auto evaluates and exports") {
+		t.Errorf("no hint to finish:\n%s", log.String())
+	}
+	mustRun(t, nil, append(args, "--resume", "auto")...)
+	if _, err := os.Stat(filepath.Join("cut", modelFile)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInterruptBeforeTheFirstStepLeavesNothing(t *testing.T) {
 	inSmall(t)
 	signals := make(chan os.Signal, 2)

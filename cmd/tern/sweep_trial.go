@@ -109,6 +109,8 @@ func (a *app) trainTrial(ctx context.Context, d *sweep.Dir, t sweep.Trial, lock 
 	if err := j.trainFrozen(ctx, t); err != nil {
 		return r, err
 	}
+	ctx, end := a.untilStopped(ctx)
+	defer end()
 	done, _, err := j.deliver(ctx)
 	if err != nil {
 		return r, err

@@ -91,15 +91,17 @@ type trainResult struct {
 // conclude evaluates and exports the model, reads the file back, evaluates
 // that, and writes a story from it.
 func (j *job) conclude(ctx context.Context) error {
+	ctx, end := j.a.untilStopped(ctx)
+	defer end()
 	r, back, err := j.deliver(ctx)
 	if err != nil {
-		return err
+		return hintSaved(ctx, err)
 	}
 	if !j.o.json {
 		j.printScores(r)
 	}
 	if err := j.story(ctx, back, &r); err != nil {
-		return err
+		return hintSaved(ctx, err)
 	}
 	if err := j.record(&r); err != nil {
 		return err
@@ -109,6 +111,28 @@ func (j *job) conclude(ctx context.Context) error {
 	}
 	j.printNext(r)
 	return nil
+}
+
+// untilStopped is ctx, done at the first signal too: when nothing is left to
+// save, a command that obeys signals by itself ends like any other.
+func (a *app) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-a.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// hintSaved says what is left of a training that was stopped after its last step.
+func hintSaved(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return errors.WithHint(err, "the training is done and saved: the same command with --resume auto evaluates and exports it")
 }
 
 // deliver evaluates and exports the model, reads the file back and evaluates
