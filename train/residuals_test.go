@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ternlm/tern/diagnose"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/train"
 )
@@ -68,4 +69,34 @@ func mean(v []float64) float64 {
 		sum += x / float64(len(v))
 	}
 	return sum
+}
+
+// The report's init treats all streams alike, so they stay equal to the last
+// bit, whatever the kernels: rounding must not tell them apart either, since
+// training would amplify that. The gain is one learned scalar a sub-layer.
+func TestStreamsThatAreTreatedAlikeStayEqual(t *testing.T) {
+	for _, name := range []string{"scalar:threads=2", "avx2:threads=2"} {
+		for _, spec := range []string{"mhclite:streams=2,init=report", "mhclite:streams=4,init=report"} {
+			t.Run(name+"/"+spec, func(t *testing.T) {
+				be := backend(t, name)
+				m := small(t, func(c *model.Config) {
+					c.Residual, c.Vocab, c.Tokenizer, c.Dim, c.FFN, c.Quant = spec, 512, "gpt2:512", 64, 128, "ternary:group=32"
+				})
+				tr, src := start(t, be, m, quick(func(r *train.Recipe) { r.Steps, r.Accum, r.OtherLR = 30, 1, 0.04 }))
+				defer tr.Close()
+				steps(t, tr, src, 30)
+				text := diagnose.Windows{Tokens: make([]int32, 64), Targets: make([]int32, 64), Batch: 2, Window: 32}
+				for i := range text.Tokens {
+					text.Tokens[i], text.Targets[i] = int32(i*7%512), int32(i*7%511+1)
+				}
+				d := must(train.NewDiagnoser(t.Context(), tr, text))
+				defer d.Close()
+				for l, v := range must(d.Run(t.Context())).Divergence {
+					if v != 0 {
+						t.Errorf("sub-layer %d: streams diverge by %g", l, v)
+					}
+				}
+			})
+		}
+	}
 }

@@ -123,7 +123,7 @@ func streamWrite[F Float]() host.Kernel {
 				for k := range C {
 					strided(x, s[k:], C)
 					for i := range S {
-						z[i*C+k] = F(column(mix[i*S:], 1, x, 1, S) + float64(post[i])*float64(y[n*C+k]))
+						z[i*C+k] = F(around(mix[i*S:], 1, x, i) + float64(post[i])*float64(y[n*C+k]))
 					}
 				}
 			}
@@ -154,7 +154,7 @@ func streamWriteVJP[F Float]() host.Kernel {
 					strided(x, g[k:], C)
 					dy[n*C+k] = F(column(post, 1, g[k:], C, S))
 					for j := range S {
-						ds[j*C+k] = F(column(mix[j:], S, x, 1, S))
+						ds[j*C+k] = F(around(mix[j:], S, x, j))
 					}
 				}
 			}
@@ -167,6 +167,18 @@ func strided[F Float](dst []float64, x []F, step int) {
 	for i := range dst {
 		dst[i] = float64(x[i*step])
 	}
+}
+
+// around is the sum of the products of the elements of h, that are so far apart,
+// and x, beginning with those of i and going round: equal streams that a matrix
+// treats alike stay equal to the last bit.
+func around(h []float64, dh int, x []float64, i int) float64 {
+	sum := 0.0
+	for t := range x {
+		j := (i + t) % len(x)
+		sum += h[j*dh] * x[j]
+	}
+	return sum
 }
 
 // column is the sum of n products of elements of x and y that are so far apart.

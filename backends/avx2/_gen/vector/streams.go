@@ -54,10 +54,10 @@ func store(v vec, m op.Mem, mask *vec) {
 
 func mix(n int, branch bool) {
 	name, sig := fmt.Sprintf("streamMix%d", n), "func(dst, s, h []float32)"
-	doc := "sets dst_i = h_i0*s_0, then fused + h_ij*s_j for j = 1..: all streams are read before any is written."
+	doc := "sets dst_i = h_ii*s_i, then fused + h_ij*s_j for j = i+1.., round to i-1: all streams are read before any is written."
 	if branch {
 		name, sig = fmt.Sprintf("streamWrite%d", n), "func(dst, s, h, y, post []float32)"
-		doc = "sets dst_i = post_i*y, then fused + h_ij*s_j for j = 0..: all streams are read before any is written."
+		doc = "sets dst_i = post_i*y, then fused + h_ij*s_j for j = i.., round to i-1: all streams are read before any is written."
 	}
 	b.TEXT(name, attr.NOSPLIT, sig)
 	b.Pragma("noescape")
@@ -87,11 +87,12 @@ func mix(n int, branch bool) {
 				b.VBROADCASTSS(op.Mem{Base: post, Disp: 4 * k}, c)
 				b.VMULPS(c, x[n], acc)
 			} else {
-				b.VBROADCASTSS(op.Mem{Base: h, Disp: 4 * n * k}, c)
-				b.VMULPS(c, x[0], acc)
+				b.VBROADCASTSS(op.Mem{Base: h, Disp: 4 * (n*k + k)}, c)
+				b.VMULPS(c, x[k], acc)
 				first = 1
 			}
-			for j := first; j < n; j++ {
+			for t := first; t < n; t++ {
+				j := (k + t) % n
 				b.VBROADCASTSS(op.Mem{Base: h, Disp: 4 * (n*k + j)}, c)
 				b.VFMADD231PS(c, x[j], acc)
 			}

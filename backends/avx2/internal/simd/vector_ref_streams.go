@@ -2,7 +2,9 @@ package simd
 
 import "github.com/ternlm/tern/framework/tensor"
 
-// streamMixRef is, for n streams, dst_i = h_i0*s_0 + h_i1*s_1 + .., the first product rounded and the rest fused.
+// streamMixRef is, for n streams, dst_i = h_ii*s_i + .. + h_ij*s_j + .., the first product rounded and the rest fused.
+// The sum of stream i begins with its own and goes round: streams that are equal, mixed by a matrix that treats them
+// alike, stay equal to the last bit.
 func streamMixRef(dst, s, h []float32, n int) {
 	columns := len(s) / n
 	var in [maxStreams]float32
@@ -11,8 +13,9 @@ func streamMixRef(dst, s, h []float32, n int) {
 			in[j] = s[j*columns+c]
 		}
 		for i := range n {
-			acc := h[i*n] * in[0]
-			for j := 1; j < n; j++ {
+			acc := h[i*n+i] * in[i]
+			for t := 1; t < n; t++ {
+				j := (i + t) % n
 				acc = fma32(h[i*n+j], in[j], acc)
 			}
 			dst[i*columns+c] = acc
@@ -20,8 +23,8 @@ func streamMixRef(dst, s, h []float32, n int) {
 	}
 }
 
-// streamWriteRef is, for n streams, dst_i = post_i*y + h_i0*s_0 + h_i1*s_1 + .., the first product rounded and the rest
-// fused.
+// streamWriteRef is, for n streams, dst_i = post_i*y + h_ii*s_i + .. + h_ij*s_j + .., the first product rounded and the
+// rest fused, in the order of streamMixRef.
 func streamWriteRef(dst, s, h, y, post []float32, n int) {
 	columns := len(s) / n
 	var in [maxStreams]float32
@@ -32,7 +35,8 @@ func streamWriteRef(dst, s, h, y, post []float32, n int) {
 		branch := y[c]
 		for i := range n {
 			acc := post[i] * branch
-			for j := range n {
+			for t := range n {
+				j := (i + t) % n
 				acc = fma32(h[i*n+j], in[j], acc)
 			}
 			dst[i*columns+c] = acc

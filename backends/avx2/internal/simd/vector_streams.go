@@ -118,10 +118,11 @@ func streamMixAny(dst, s, h, y, post []float32, streams int) {
 			if y != nil {
 				mulSVec(out, y[lo:lo+n], post[i])
 			} else {
-				mulSVec(out, room[:n], h[i*streams])
+				mulSVec(out, room[i*mixBlock:][:n], h[i*streams+i])
 				first = 1
 			}
-			for j := first; j < streams; j++ {
+			for t := first; t < streams; t++ {
+				j := (i + t) % streams
 				axpyVec(out, room[j*mixBlock:][:n], h[i*streams+j])
 			}
 		}

@@ -209,12 +209,12 @@ func ropeVec(dst []float32, x []float32, cos []float32, sin []float32)
 //go:noescape
 func ropeInverseVec(dst []float32, x []float32, cos []float32, sin []float32)
 
-// streamWrite2 sets dst_i = post_i*y, then fused + h_ij*s_j for j = 0..: all streams are read before any is written.
+// streamWrite2 sets dst_i = post_i*y, then fused + h_ij*s_j for j = i.., round to i-1: all streams are read before any is written.
 //
 //go:noescape
 func streamWrite2(dst []float32, s []float32, h []float32, y []float32, post []float32)
 
-// streamMix2 sets dst_i = h_i0*s_0, then fused + h_ij*s_j for j = 1..: all streams are read before any is written.
+// streamMix2 sets dst_i = h_ii*s_i, then fused + h_ij*s_j for j = i+1.., round to i-1: all streams are read before any is written.
 //
 //go:noescape
 func streamMix2(dst []float32, s []float32, h []float32)
@@ -229,12 +229,12 @@ func streamRead2(dst []float32, s []float32, pre []float32)
 //go:noescape
 func streamDots2(dst []float32, d []float32, s []float32, y []float32)
 
-// streamWrite4 sets dst_i = post_i*y, then fused + h_ij*s_j for j = 0..: all streams are read before any is written.
+// streamWrite4 sets dst_i = post_i*y, then fused + h_ij*s_j for j = i.., round to i-1: all streams are read before any is written.
 //
 //go:noescape
 func streamWrite4(dst []float32, s []float32, h []float32, y []float32, post []float32)
 
-// streamMix4 sets dst_i = h_i0*s_0, then fused + h_ij*s_j for j = 1..: all streams are read before any is written.
+// streamMix4 sets dst_i = h_ii*s_i, then fused + h_ij*s_j for j = i+1.., round to i-1: all streams are read before any is written.
 //
 //go:noescape
 func streamMix4(dst []float32, s []float32, h []float32)
