@@ -27,6 +27,7 @@ func (k parallel) kernels() host.Table {
 	k.addHeadLosses(t)
 	t.Add("encode", encodeSpaced())
 	t.Add("encode", encodeTernary())
+	t.Add("encode", encodeBook())
 	return t
 }
 

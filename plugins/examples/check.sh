@@ -36,7 +36,7 @@ example() {
 	local binary="$work/tern-plugin-$name" run="$work/runs/$name"
 	step "$name: build, vet, test"
 	cp -r "$dir" "$work/$dir.before"
-	(cd "$dir" && go build -buildvcs=false -o "$binary" . && go vet . && go test .)
+	(cd "$dir" && go build -buildvcs=false -trimpath -ldflags='-s -w' -o "$binary" . && go vet . && go test .)
 	diff -r "$work/$dir.before" "$dir" || { echo "$dir: go.mod or go.sum is not tidy"; exit 1; }
 
 	step "$name: through tern"

@@ -44,7 +44,7 @@ func normalFloat() []int8 {
 // NF4 quantizes to 16 levels that are equally likely under a normal distribution, by the largest magnitude of a group:
 //
 //	scale = max(max|w|/127, floor)
-//	code  = index of the level nearest to w/scale; the upper one where two are equally near
+//	code  = index of the level nearest to w/scale; the lower one where two are equally near
 //
 // The scale is a constant of the backward pass. QLoRA quantizes the scales once more; this does not.
 type NF4 struct {
@@ -91,8 +91,7 @@ func (q NF4) Pack(b *graph.Builder, w graph.Value) (codes, scales graph.Value) {
 	if !q.F32 {
 		s = b.Cast(b.Cast(s, tensor.F16), tensor.F32)
 	}
-	level := nearest(b, b.Div(x, s), levels)
-	return b.Encode(b.Reshape(level, m, k), q.Format().Code(), levels), b.Reshape(s, rows, cols)
+	return b.Encode(b.Reshape(b.Div(x, s), m, k), q.Format().Code(), levels), b.Reshape(s, rows, cols) // of the nearest levels
 }
 
 // floor keeps the scale of a group of zeros positive: 1e-8, or the smallest f16.
@@ -101,15 +100,4 @@ func (q NF4) floor() float64 {
 		return 1e-8
 	}
 	return 0x1p-24
-}
-
-// nearest gives the level nearest to each element of x: a search by halves, one comparison a threshold, which lies
-// halfway between two neighbors.
-func nearest(b *graph.Builder, x graph.Value, levels []int8) graph.Value {
-	if len(levels) == 1 {
-		return b.Like(x, float64(levels[0]))
-	}
-	half := len(levels) / 2
-	threshold := (float64(levels[half-1]) + float64(levels[half])) / 2
-	return b.Where(b.Less(x, b.Like(x, threshold)), nearest(b, x, levels[:half]), nearest(b, x, levels[half:]))
 }

@@ -5,7 +5,10 @@
 // one of four floats by the low two bits of each dword, and the four are the row's scale times -1, 0, 1 and 0. So two
 // shifts, two look-ups and two stores make 16 floats.
 //
+// Of a book of 16 levels two look-ups of eight make a code's value, and its highest bit chooses between them.
+//
 // A code is one more for a value over 1/2 and one less for a value not over -1/2, and comparisons give -1 for yes. Narrowing and multiply-adds with powers of four bring four codes into a byte.
+// A code of a book is the number of thresholds that a value is over.
 package main
 
 import (
@@ -22,6 +25,8 @@ func main() {
 	b.ConstraintExpr("amd64,!purego")
 	ternaryPanels()
 	encodeTernary()
+	bookPanels()
+	encodeBook()
 	b.Generate()
 }
 
@@ -131,6 +136,9 @@ func order() op.Mem {
 	return m
 }
 
+// orders is that of encodeTernary, which encodeBook has too.
+var orders op.Mem
+
 func encodeTernary() {
 	b.TEXT("encodeTernaryVec", attr.NOSPLIT, "func(dst []byte, x []float32)")
 	b.Pragma("noescape")
@@ -147,7 +155,8 @@ func encodeTernary() {
 	b.VMOVDQU(repeated("codePairs", 0x04010401), reg.Y12)
 	b.VMOVDQU(repeated("codeQuads", 0x00100001), reg.Y11)
 	b.VMOVDQU(gather(), reg.Y10)
-	b.VMOVDQU(order(), reg.Y9)
+	orders = order()
+	b.VMOVDQU(orders, reg.Y9)
 	ymm := []reg.VecPhysical{reg.Y0, reg.Y1, reg.Y2, reg.Y3}
 	b.SHRQ(op.U8(5), n)
 	b.JEQ(op.LabelRef("done"))
@@ -175,6 +184,140 @@ func encodeTernary() {
 	b.DECQ(n)
 	b.JNE(op.LabelRef("loop"))
 	b.Label("done")
+	b.VZEROUPPER()
+	b.RET()
+}
+
+// nibbles is a 64-byte constant: how far to shift right for each of 8 codes, and how far left for their highest bits to
+// become signs.
+func nibbles() op.Mem {
+	m := b.GLOBL("codeNibbles", attr.RODATA|attr.NOPTR)
+	for i := range 8 {
+		b.DATA(4*i, op.U32(uint32(4*i)))
+	}
+	for i := range 8 {
+		b.DATA(32+4*i, op.U32(uint32(28-4*i)))
+	}
+	return m
+}
+
+func bookPanels() {
+	b.TEXT("bookPanels", attr.NOSPLIT, "func(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds, rows, panels int, values *[16]float32)")
+	b.Pragma("noescape")
+	b.Doc("bookPanels sets dst[p*ldp+r*16+j] = values[code] * scales[r*lds] for four-bit codes, low bits first, that start at",
+		"codes[r*ldc+8*p]. rows and panels are at least 1.")
+	dst, codes, scales, values := reg.RDI, reg.RSI, reg.RDX, reg.R13
+	ldp, ldc, lds, rows, panels := reg.R8, reg.R9, reg.R10, reg.R11, reg.R12
+	to, from, n := reg.RAX, reg.RBX, reg.RCX
+	for _, p := range []struct {
+		c  gotypes.Component
+		to reg.GPPhysical
+	}{
+		{b.Param("dst").Base(), dst},
+		{b.Param("codes").Base(), codes},
+		{b.Param("scales").Base(), scales},
+		{b.Param("values"), values},
+		{b.Param("ldp"), ldp},
+		{b.Param("ldc"), ldc},
+		{b.Param("lds"), lds},
+		{b.Param("rows"), rows},
+		{b.Param("panels"), panels},
+	} {
+		b.Load(p.c, p.to)
+	}
+	b.SHLQ(op.U8(2), ldp)
+	b.SHLQ(op.U8(2), lds)
+	shifts := nibbles()
+	right, left, low, high := reg.Y15, reg.Y14, reg.Y13, reg.Y12
+	b.VMOVDQU(shifts, right)
+	b.VMOVDQU(shifts.Offset(32), left)
+	b.VMOVUPS(op.Mem{Base: values}, low)
+	b.VMOVUPS(op.Mem{Base: values, Disp: 32}, high)
+
+	b.Label("row")
+	b.VBROADCASTSS(op.Mem{Base: scales}, reg.Y9)
+	b.VMULPS(low, reg.Y9, reg.Y10)
+	b.VMULPS(high, reg.Y9, reg.Y11)
+	b.MOVQ(dst, to)
+	b.MOVQ(codes, from)
+	b.MOVQ(panels, n)
+	b.Label("panel")
+	for half := range 2 {
+		b.VPBROADCASTD(op.Mem{Base: from, Disp: 4 * half}, reg.Y0)
+		b.VPSRLVD(right, reg.Y0, reg.Y1)
+		b.VPSLLVD(left, reg.Y0, reg.Y2)
+		b.VPERMPS(reg.Y10, reg.Y1, reg.Y3) // by the low three bits
+		b.VPERMPS(reg.Y11, reg.Y1, reg.Y4)
+		b.VBLENDVPS(reg.Y2, reg.Y4, reg.Y3, reg.Y3)
+		b.VMOVUPS(reg.Y3, op.Mem{Base: to, Disp: 32 * half})
+	}
+	b.ADDQ(op.U8(8), from)
+	b.ADDQ(ldp, to)
+	b.DECQ(n)
+	b.JNE(op.LabelRef("panel"))
+	b.ADDQ(op.U8(64), dst)
+	b.ADDQ(ldc, codes)
+	b.ADDQ(lds, scales)
+	b.DECQ(rows)
+	b.JNE(op.LabelRef("row"))
+	b.VZEROUPPER()
+	b.RET()
+}
+
+func encodeBook() {
+	b.TEXT("encodeBookVec", attr.NOSPLIT, "func(dst []byte, x []float32, over *[16]float32) (wild bool)")
+	b.Pragma("noescape")
+	b.Doc("encodeBookVec writes the codes of x, two a byte, low bits first: how many of the first 15 of over are less than x.",
+		"It reports whether there was a value of 2^20 or more, either sign, or a NaN. len(x) is a multiple of 32.")
+	dst, x, over, n := reg.RDI, reg.RSI, reg.RDX, reg.RCX
+	b.Load(b.Param("dst").Base(), dst)
+	b.Load(b.Param("x").Base(), x)
+	b.Load(b.Param("x").Len(), n)
+	b.Load(b.Param("over"), over)
+	magnitude, limit, wild := reg.Y15, reg.Y14, reg.Y13
+	b.VMOVDQU(repeated("codeMagnitude", 0x7fffffff), magnitude)
+	b.VMOVUPS(repeated("codeLimit", math.Float32bits(1<<20)), limit)
+	b.VMOVDQU(repeated("codeTwo", 0x10011001), reg.Y12)
+	b.VMOVDQU(orders, reg.Y11)
+	b.VPXOR(wild, wild, wild)
+	values := []reg.VecPhysical{reg.Y0, reg.Y1, reg.Y2, reg.Y3}
+	counts := []reg.VecPhysical{reg.Y4, reg.Y5, reg.Y6, reg.Y7}
+	const greater, notLess = 14, 5 // NaN is not greater, and not less
+	b.SHRQ(op.U8(5), n)
+	b.JEQ(op.LabelRef("done"))
+	b.Label("loop")
+	for i, v := range values {
+		b.VMOVUPS(op.Mem{Base: x, Disp: 32 * i}, v)
+		b.VANDPS(magnitude, v, reg.Y8)
+		b.VCMPPS(op.U8(notLess), limit, reg.Y8, reg.Y8)
+		b.VPOR(reg.Y8, wild, wild)
+		b.VPXOR(counts[i], counts[i], counts[i])
+	}
+	for t := range 15 {
+		b.VBROADCASTSS(op.Mem{Base: over, Disp: 4 * t}, reg.Y10)
+		for i, v := range values {
+			tmp := []reg.VecPhysical{reg.Y8, reg.Y9}[i%2]
+			b.VCMPPS(op.U8(greater), reg.Y10, v, tmp)
+			b.VPSUBD(tmp, counts[i], counts[i])
+		}
+	}
+	b.VPACKSSDW(counts[1], counts[0], counts[0])
+	b.VPACKSSDW(counts[3], counts[2], counts[2])
+	b.VPACKSSWB(counts[2], counts[0], counts[0])
+	b.VPERMD(counts[0], reg.Y11, counts[0])
+	b.VPMADDUBSW(reg.Y12, counts[0], counts[0]) // c0 + 16 c1
+	b.VPACKUSWB(counts[0], counts[0], counts[0])
+	b.VPERMQ(op.U8(0x08), counts[0], counts[0])
+	b.VMOVDQU(counts[0].AsX(), op.Mem{Base: dst})
+	b.ADDQ(op.U8(128), x)
+	b.ADDQ(op.U8(16), dst)
+	b.DECQ(n)
+	b.JNE(op.LabelRef("loop"))
+	b.Label("done")
+	b.VPTEST(wild, wild)
+	found := b.GP8()
+	b.SETNE(found)
+	b.Store(found, b.ReturnIndex(0))
 	b.VZEROUPPER()
 	b.RET()
 }

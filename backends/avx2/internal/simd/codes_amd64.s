@@ -198,3 +198,296 @@ DATA codeOrder<>+20(SB)/4, $0x00000006
 DATA codeOrder<>+24(SB)/4, $0x00000003
 DATA codeOrder<>+28(SB)/4, $0x00000007
 GLOBL codeOrder<>(SB), RODATA|NOPTR, $32
+
+// func bookPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+// Requires: AVX, AVX2
+TEXT ·bookPanels(SB), NOSPLIT, $0-120
+	MOVQ    dst_base+0(FP), DI
+	MOVQ    codes_base+32(FP), SI
+	MOVQ    scales_base+64(FP), DX
+	MOVQ    values+112(FP), R13
+	MOVQ    ldp+24(FP), R8
+	MOVQ    ldc+56(FP), R9
+	MOVQ    lds+88(FP), R10
+	MOVQ    rows+96(FP), R11
+	MOVQ    panels+104(FP), R12
+	SHLQ    $0x02, R8
+	SHLQ    $0x02, R10
+	VMOVDQU codeNibbles<>+0(SB), Y15
+	VMOVDQU codeNibbles<>+32(SB), Y14
+	VMOVUPS (R13), Y13
+	VMOVUPS 32(R13), Y12
+
+row:
+	VBROADCASTSS (DX), Y9
+	VMULPS       Y13, Y9, Y10
+	VMULPS       Y12, Y9, Y11
+	MOVQ         DI, AX
+	MOVQ         SI, BX
+	MOVQ         R12, CX
+
+panel:
+	VPBROADCASTD (BX), Y0
+	VPSRLVD      Y15, Y0, Y1
+	VPSLLVD      Y14, Y0, Y2
+	VPERMPS      Y10, Y1, Y3
+	VPERMPS      Y11, Y1, Y4
+	VBLENDVPS    Y2, Y4, Y3, Y3
+	VMOVUPS      Y3, (AX)
+	VPBROADCASTD 4(BX), Y0
+	VPSRLVD      Y15, Y0, Y1
+	VPSLLVD      Y14, Y0, Y2
+	VPERMPS      Y10, Y1, Y3
+	VPERMPS      Y11, Y1, Y4
+	VBLENDVPS    Y2, Y4, Y3, Y3
+	VMOVUPS      Y3, 32(AX)
+	ADDQ         $0x08, BX
+	ADDQ         R8, AX
+	DECQ         CX
+	JNE          panel
+	ADDQ         $0x40, DI
+	ADDQ         R9, SI
+	ADDQ         R10, DX
+	DECQ         R11
+	JNE          row
+	VZEROUPPER
+	RET
+
+DATA codeNibbles<>+0(SB)/4, $0x00000000
+DATA codeNibbles<>+4(SB)/4, $0x00000004
+DATA codeNibbles<>+8(SB)/4, $0x00000008
+DATA codeNibbles<>+12(SB)/4, $0x0000000c
+DATA codeNibbles<>+16(SB)/4, $0x00000010
+DATA codeNibbles<>+20(SB)/4, $0x00000014
+DATA codeNibbles<>+24(SB)/4, $0x00000018
+DATA codeNibbles<>+28(SB)/4, $0x0000001c
+DATA codeNibbles<>+32(SB)/4, $0x0000001c
+DATA codeNibbles<>+36(SB)/4, $0x00000018
+DATA codeNibbles<>+40(SB)/4, $0x00000014
+DATA codeNibbles<>+44(SB)/4, $0x00000010
+DATA codeNibbles<>+48(SB)/4, $0x0000000c
+DATA codeNibbles<>+52(SB)/4, $0x00000008
+DATA codeNibbles<>+56(SB)/4, $0x00000004
+DATA codeNibbles<>+60(SB)/4, $0x00000000
+GLOBL codeNibbles<>(SB), RODATA|NOPTR, $64
+
+// func encodeBookVec(dst []byte, x []float32, over *[16]float32) (wild bool)
+// Requires: AVX, AVX2
+TEXT ·encodeBookVec(SB), NOSPLIT, $0-57
+	MOVQ    dst_base+0(FP), DI
+	MOVQ    x_base+24(FP), SI
+	MOVQ    x_len+32(FP), CX
+	MOVQ    over+48(FP), DX
+	VMOVDQU codeMagnitude<>+0(SB), Y15
+	VMOVUPS codeLimit<>+0(SB), Y14
+	VMOVDQU codeTwo<>+0(SB), Y12
+	VMOVDQU codeOrder<>+0(SB), Y11
+	VPXOR   Y13, Y13, Y13
+	SHRQ    $0x05, CX
+	JEQ     done
+
+loop:
+	VMOVUPS      (SI), Y0
+	VANDPS       Y15, Y0, Y8
+	VCMPPS       $0x05, Y14, Y8, Y8
+	VPOR         Y8, Y13, Y13
+	VPXOR        Y4, Y4, Y4
+	VMOVUPS      32(SI), Y1
+	VANDPS       Y15, Y1, Y8
+	VCMPPS       $0x05, Y14, Y8, Y8
+	VPOR         Y8, Y13, Y13
+	VPXOR        Y5, Y5, Y5
+	VMOVUPS      64(SI), Y2
+	VANDPS       Y15, Y2, Y8
+	VCMPPS       $0x05, Y14, Y8, Y8
+	VPOR         Y8, Y13, Y13
+	VPXOR        Y6, Y6, Y6
+	VMOVUPS      96(SI), Y3
+	VANDPS       Y15, Y3, Y8
+	VCMPPS       $0x05, Y14, Y8, Y8
+	VPOR         Y8, Y13, Y13
+	VPXOR        Y7, Y7, Y7
+	VBROADCASTSS (DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 4(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 8(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 12(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 16(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 20(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 24(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 28(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 32(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 36(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 40(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 44(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 48(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 52(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VBROADCASTSS 56(DX), Y10
+	VCMPPS       $0x0e, Y10, Y0, Y8
+	VPSUBD       Y8, Y4, Y4
+	VCMPPS       $0x0e, Y10, Y1, Y9
+	VPSUBD       Y9, Y5, Y5
+	VCMPPS       $0x0e, Y10, Y2, Y8
+	VPSUBD       Y8, Y6, Y6
+	VCMPPS       $0x0e, Y10, Y3, Y9
+	VPSUBD       Y9, Y7, Y7
+	VPACKSSDW    Y5, Y4, Y4
+	VPACKSSDW    Y7, Y6, Y6
+	VPACKSSWB    Y6, Y4, Y4
+	VPERMD       Y4, Y11, Y4
+	VPMADDUBSW   Y12, Y4, Y4
+	VPACKUSWB    Y4, Y4, Y4
+	VPERMQ       $0x08, Y4, Y4
+	VMOVDQU      X4, (DI)
+	ADDQ         $0x80, SI
+	ADDQ         $0x10, DI
+	DECQ         CX
+	JNE          loop
+
+done:
+	VPTEST Y13, Y13
+	SETNE  AL
+	MOVB   AL, wild+56(FP)
+	VZEROUPPER
+	RET
+
+DATA codeMagnitude<>+0(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+4(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+8(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+12(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+16(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+20(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+24(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+28(SB)/4, $0x7fffffff
+GLOBL codeMagnitude<>(SB), RODATA|NOPTR, $32
+
+DATA codeLimit<>+0(SB)/4, $0x49800000
+DATA codeLimit<>+4(SB)/4, $0x49800000
+DATA codeLimit<>+8(SB)/4, $0x49800000
+DATA codeLimit<>+12(SB)/4, $0x49800000
+DATA codeLimit<>+16(SB)/4, $0x49800000
+DATA codeLimit<>+20(SB)/4, $0x49800000
+DATA codeLimit<>+24(SB)/4, $0x49800000
+DATA codeLimit<>+28(SB)/4, $0x49800000
+GLOBL codeLimit<>(SB), RODATA|NOPTR, $32
+
+DATA codeTwo<>+0(SB)/4, $0x10011001
+DATA codeTwo<>+4(SB)/4, $0x10011001
+DATA codeTwo<>+8(SB)/4, $0x10011001
+DATA codeTwo<>+12(SB)/4, $0x10011001
+DATA codeTwo<>+16(SB)/4, $0x10011001
+DATA codeTwo<>+20(SB)/4, $0x10011001
+DATA codeTwo<>+24(SB)/4, $0x10011001
+DATA codeTwo<>+28(SB)/4, $0x10011001
+GLOBL codeTwo<>(SB), RODATA|NOPTR, $32

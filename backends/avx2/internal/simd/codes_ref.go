@@ -33,3 +33,35 @@ func encodeTernaryRef(dst []byte, x []float32) {
 		dst[i] = b
 	}
 }
+
+// bookPanelsRef is what bookPanels does.
+func bookPanelsRef(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds, rows, panels int, values *[16]float32) {
+	for r := range rows {
+		for p := range panels {
+			at := r*ldc + 8*p
+			for j := range panelCols {
+				code := codes[at+j/2] >> (j % 2 * 4) & 15
+				dst[p*ldp+r*panelCols+j] = values[code] * scales[r*lds]
+			}
+		}
+	}
+}
+
+// encodeBookRef is what encodeBookVec does.
+func encodeBookRef(dst []byte, x []float32, over *[16]float32) (wild bool) {
+	for i := range dst {
+		var b byte
+		for j, v := range x[2*i : 2*i+2] {
+			code := byte(0)
+			for _, t := range over[:15] {
+				if v > t {
+					code++
+				}
+			}
+			b |= code << (4 * j)
+			wild = wild || !(v < wildest && v > -wildest)
+		}
+		dst[i] = b
+	}
+	return wild
+}

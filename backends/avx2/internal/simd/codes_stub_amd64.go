@@ -15,3 +15,15 @@ func ternaryPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float
 //
 //go:noescape
 func encodeTernaryVec(dst []byte, x []float32)
+
+// bookPanels sets dst[p*ldp+r*16+j] = values[code] * scales[r*lds] for four-bit codes, low bits first, that start at
+// codes[r*ldc+8*p]. rows and panels are at least 1.
+//
+//go:noescape
+func bookPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+
+// encodeBookVec writes the codes of x, two a byte, low bits first: how many of the first 15 of over are less than x.
+// It reports whether there was a value of 2^20 or more, either sign, or a NaN. len(x) is a multiple of 32.
+//
+//go:noescape
+func encodeBookVec(dst []byte, x []float32, over *[16]float32) (wild bool)

@@ -58,6 +58,9 @@ func TestPanelsAreThoseOfTheDequantizedWeight(t *testing.T) {
 		randCodes(r, 7, 64, 64, 1, []int8{-1, 1}, false),
 		randCodes(r, 7, 72, 24, 4, int4, false),
 		randCodes(r, 3, 5, 5, 4, int4, false),
+		randCodes(r, 37, 192, 64, 4, int4, false),
+		randCodes(r, 9, 48, 48, 4, int4[3:8], true), // codes beyond the book
+		randCodes(r, 5, 40, 8, 4, int4, false),      // a group is no whole panel
 		randCodes(r, 4, 32, 16, 2, []int8{-3, 1, 2, 9}, false),
 		randCodes(r, 6, 40, 20, 8, nil, false),
 	} {
@@ -126,5 +129,151 @@ func TestGemmMakesPanelsAsItNeedsThem(t *testing.T) {
 		runGemm(r, g, a, nil, got)
 		check()
 		sameBits(t, fmt.Sprint(shape), got, want)
+	}
+}
+
+func TestBookPanelsEqualTheirReferenceLoop(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	for range 200 {
+		rows, panels, lds := 1+r.IntN(9), 1+r.IntN(9), r.IntN(3)
+		ldp, ldc := rows*panelCols+r.IntN(5), 8*panels+r.IntN(5)
+		codes := make([]byte, rows*ldc)
+		for i := range codes {
+			codes[i] = byte(r.Uint32())
+		}
+		values := [16]float32(randFloats(r, 16, 1))
+		scales := randFloats(r, 1+(rows-1)*lds, 1)
+		want := make([]float32, (panels-1)*ldp+rows*panelCols)
+		got, check := guarded(t, len(want), 3)
+		clear(got)
+		bookPanelsRef(want, ldp, codes, ldc, scales, lds, rows, panels, &values)
+		bookPanels(got, ldp, codes, ldc, scales, lds, rows, panels, &values)
+		check()
+		sameBits(t, fmt.Sprintf("%d rows of %d panels", rows, panels), got, want)
+	}
+}
+
+// books are ascending levels: of NF4 and of int4, without a zero, alone, and few.
+var books = [][]int8{
+	{-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127},
+	{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7},
+	{-90, -40, -12, -5, 5, 12, 40, 90},
+	{-127, 127},
+	{3},
+	{-3, 1, 2, 9, 100},
+}
+
+// hard are values about where a code changes, and those that have no nearest level.
+func hard(levels []int8) []float32 {
+	inf := float32(math.Inf(1))
+	out := []float32{
+		0, float32(math.Copysign(0, -1)), 1e-30, -1e-30, 1e-45, -1e-45, 1 << 19, -(1 << 19), 1<<20 - 1, 1 << 20, -(1 << 20), 1e17, 1e30, -1e30,
+		math.MaxFloat32, inf, -inf, float32(math.NaN()),
+	}
+	for i := range len(levels) - 1 {
+		half := (float32(levels[i]) + float32(levels[i+1])) / 2
+		out = append(out, float32(levels[i]), half, math.Nextafter32(half, inf), math.Nextafter32(half, -inf))
+	}
+	return out
+}
+
+// nearestLevel is what encode means: framework/graph, op encode.
+func nearestLevel(v float64, levels []int8) byte {
+	best := 0
+	for i := range levels {
+		if math.Abs(v-float64(levels[i])) < math.Abs(v-float64(levels[best])) {
+			best = i
+		}
+	}
+	return byte(best)
+}
+
+func TestEncodeTakesTheNearestLevelOfAnyBook(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	for _, levels := range books {
+		e, ok := NewEncoder(levels)
+		if !ok {
+			t.Fatalf("%v is no book", levels)
+		}
+		special := hard(levels)
+		for n := range 150 {
+			for _, rare := range []int{2, 1000} { // most vectors have a wild value, or next to none
+				x := randFloats(r, 2*n, n%3)
+				for i := range x {
+					if x[i] *= 80; r.IntN(rare) == 0 {
+						x[i] = special[r.IntN(len(special))]
+					}
+				}
+				got := bytes.Repeat([]byte{0xa5}, n+16)
+				want := bytes.Clone(got)
+				for i, v := range x {
+					if code := nearestLevel(float64(v), levels); i%2 == 0 {
+						want[8+i/2] = code
+					} else {
+						want[8+i/2] |= code << 4
+					}
+				}
+				if e.Encode(got[8:8+n], x); !bytes.Equal(got, want) {
+					t.Fatalf("%v, %d bytes: %x, want %x, of %v", levels, n, got, want, x)
+				}
+			}
+		}
+	}
+}
+
+func TestABookThatDoesNotAscendHasNoEncoder(t *testing.T) {
+	for _, levels := range [][]int8{nil, {1, 0}, {0, 0}, make([]int8, 17)} {
+		if _, ok := NewEncoder(levels); ok {
+			t.Errorf("%v has one", levels)
+		}
+	}
+}
+
+func TestEncodeBookEqualsItsReferenceLoop(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for round := range 400 {
+		e, _ := NewEncoder(books[round%len(books)])
+		n := 16 * r.IntN(6)
+		x := randFloats(r, 2*n, 1)
+		for i := range x {
+			x[i] *= 100
+		}
+		if special := hard(e.levels); n > 0 && round%2 == 0 {
+			x[r.IntN(2*n)] = special[r.IntN(len(special))]
+		}
+		got, want := bytes.Repeat([]byte{0xa5}, n+32), bytes.Repeat([]byte{0xa5}, n+32)
+		wild, wantWild := encodeBookVec(got[16:16+n], x, &e.over), encodeBookRef(want[16:16+n], x, &e.over)
+		if wild != wantWild || !bytes.Equal(got, want) {
+			t.Fatalf("%x, %v, want %x, %v, of %v", got, wild, want, wantWild, x)
+		}
+	}
+}
+
+func BenchmarkEncodeBook(b *testing.B) {
+	e, _ := NewEncoder(books[0])
+	x := randFloats(rand.New(rand.NewPCG(8, 8)), 4096, 0)
+	dst := make([]byte, len(x)/2)
+	for name, f := range map[string]func(){"vector": func() { e.Encode(dst, x) }, "reference": func() { e.encodeRef(dst, x) }} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(4 * len(x)))
+			for b.Loop() {
+				f()
+			}
+		})
+	}
+}
+
+func BenchmarkBookPanels(b *testing.B) {
+	c := randCodes(rand.New(rand.NewPCG(9, 9)), 128, 512, 64, 4, books[0], false)
+	dst := make([]float32, c.M*c.K)
+	for name, f := range map[string]func(){
+		"vector": func() { c.Panels(dst, 0, 32, 0, c.M) }, "reference": func() { c.panelsRef(dst, 0, 32, 0, c.M) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(4 * len(dst)))
+			for b.Loop() {
+				f()
+			}
+		})
 	}
 }
