@@ -30,13 +30,18 @@ func New(c Config) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	return with(c, q, false)
+}
+
+// with is New with an open quantizer; packed says that it cannot quantize.
+func with(c Config, q framework.Quantizer, packed bool) (*Model, error) {
 	r, err := framework.Residuals.Open(c.Residual)
 	if err != nil {
 		return nil, err
 	}
 	c.Quant, c.Residual = q.Spec(), r.Spec()
 	m := &Model{Config: c, quantizer: q, residual: r}
-	if _, err := m.Loss(1, 1, false); err != nil {
+	if _, err := m.Loss(1, 1, packed); err != nil {
 		if g := (*graph.Error)(nil); errors.As(err, &g) && g.Err != nil {
 			return nil, err // not the configuration's fault
 		}

@@ -17,20 +17,23 @@ import (
 )
 
 // keySum is the metadata key of the checksum: the SHA-256, in lower-case hex,
-// of the configuration as JSON and of every tensor in the file's order (its
+// of the configuration as JSON, of the format's keys where there are any, and of every tensor in the file's order (its
 // name, type and shape, a line, and its bytes).
 const keySum = "tern.sha256"
 
 // digest adds up what keySum covers.
 type digest struct{ h hash.Hash }
 
-func newDigest(c model.Config) (digest, error) {
+func newDigest(c model.Config, format []gguf.KV) (digest, error) {
 	d := digest{sha256.New()}
 	js, err := json.Marshal(c)
 	if err != nil {
 		return d, errors.Wrap(err, "checksum")
 	}
 	d.h.Write(append(js, '\n'))
+	for _, kv := range format {
+		fmt.Fprintf(d.h, "%s %v\n", kv.Key, kv.Value)
+	}
 	return d, nil
 }
 
@@ -43,8 +46,8 @@ func (d digest) add(name string, t ggml.Type, s tensor.Shape, data func(io.Write
 func (d digest) String() string { return hex.EncodeToString(d.h.Sum(nil)) }
 
 // sumOf is the checksum of a file to be written.
-func sumOf(c model.Config, tensors []gguf.TensorInfo) (string, error) {
-	d, err := newDigest(c)
+func sumOf(c model.Config, format []gguf.KV, tensors []gguf.TensorInfo) (string, error) {
+	d, err := newDigest(c, format)
 	if err != nil {
 		return "", err
 	}
@@ -57,12 +60,16 @@ func sumOf(c model.Config, tensors []gguf.TensorInfo) (string, error) {
 }
 
 // checkSum compares a file with the checksum in its metadata, if it has one.
-func checkSum(f *gguf.File, c model.Config) error {
+func checkSum(f *gguf.File, m *model.Model) error {
 	v, ok := f.Metadata.Get(keySum)
 	if !ok {
 		return nil
 	}
-	d, err := newDigest(c)
+	var format []gguf.KV
+	if _, has := f.Metadata.Get(keyBits); has {
+		format = formatKeys(m, m.Quant)
+	}
+	d, err := newDigest(m.Config, format)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (w *Weights) WriteLlama(path string, o LlamaOptions) (Loss, error) {
 		return Loss{}, err
 	}
 	if w.readsBack(o.Type) {
-		sum, err := sumOf(c, l.out)
+		sum, err := sumOf(c, formatKeys(w.Model, c.Quant), l.out)
 		if err != nil {
 			return Loss{}, err
 		}

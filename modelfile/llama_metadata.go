@@ -40,6 +40,7 @@ func (w *Weights) llamaMetadata(c model.Config, arch string, t ggml.Type) ([]ggu
 	kv = append(kv, words...)
 	if w.readsBack(t) {
 		kv = append(kv, ownKeys(c)...)
+		kv = append(kv, formatKeys(w.Model, c.Quant)...)
 	}
 	return kv, nil
 }

@@ -298,6 +298,7 @@ func FuzzFromGGUF(f *testing.F) {
 	}
 	f.Add(must(os.ReadFile(path)))
 	f.Add(must(os.ReadFile(smallForeign(f))))
+	f.Add(must(os.ReadFile(smallStrange(f))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, err := gguf.Read(bytes.NewReader(b), int64(len(b)))
 		if err != nil {

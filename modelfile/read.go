@@ -56,14 +56,14 @@ func FromGGUF(f *gguf.File) (*Weights, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := model.New(c)
+	m, err := newModel(f.Metadata, c)
 	if err != nil {
 		return nil, ofMetadata(err, c)
 	}
 	// The sum takes as long as the rest, so both are done at once; where it is
 	// wrong, that is what there is to say.
 	sum := make(chan error, 1)
-	go func() { sum <- checkSum(f, m.Config) }()
+	go func() { sum <- checkSum(f, m) }()
 	w := &Weights{Model: m, Tensors: map[string]*tensor.Tensor{}, Info: readInfo(f.Metadata)}
 	err = w.read(f, foreign[arch].halves)
 	if bad := <-sum; bad != nil {
@@ -118,7 +118,7 @@ func readInfo(m gguf.Metadata) (i Info) {
 	}
 	i.Name, i.Description = text("general.name"), text("general.description")
 	i.License, i.CreatedBy = text("general.license"), text("tern.created_by")
-	i.Source = text("tern.source")
+	i.Source, i.Plugins = text("tern.source"), readPlugins(m)
 	if v, ok := m.Get("tern.bits_per_byte"); ok {
 		i.BitsPerByte, _ = v.(float64)
 	}

@@ -51,5 +51,5 @@ func oneTensor(f framework.Format, n *graph.Node) bool {
 	if group < 0 {
 		group = k
 	}
-	return n.Out[0].DType == tensor.U2 && f.F16 && k%ggml.Q2_0.Block() == 0 && group%ggml.Q2_0.Block() == 0
+	return n.Out[0].DType == tensor.U2 && isTernary(f) && f.F16 && k%ggml.Q2_0.Block() == 0 && group%ggml.Q2_0.Block() == 0
 }

@@ -47,12 +47,13 @@ func (w *Weights) Tokenizer() (*tokenizer.Tokenizer, error) {
 
 // Info describes a model to people.
 type Info struct {
-	Name        string  // such as "tern tiny"
-	Description string  // how it was made
-	License     string  // of the weights
-	BitsPerByte float64 // measured on text that it did not see; 0 if it was not
-	CreatedBy   string  // program and version
-	Source      string  // what it was exported from, such as a run and a checkpoint's name
+	Name        string   // such as "tern tiny"
+	Description string   // how it was made
+	License     string   // of the weights
+	BitsPerByte float64  // measured on text that it did not see; 0 if it was not
+	CreatedBy   string   // program and version
+	Source      string   // what it was exported from, such as a run and a checkpoint's name
+	Plugins     []Plugin // that it was made with, at most one of a kind
 }
 
 // states lists the states that the weights of m must cover.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
 )
@@ -27,7 +28,7 @@ func (w *Weights) WriteGGUF(path string) error {
 	if err != nil {
 		return err
 	}
-	sum, err := sumOf(w.Model.Config, tensors)
+	sum, err := sumOf(w.Model.Config, formatKeys(w.Model, w.Model.Quant), tensors)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
 		name, t := n.Name(), w.Tensors[n.Name()]
 		switch base, isCodes := strings.CutSuffix(name, ".codes"); {
 		case isCodes:
-			infos, err := quantizedTensors(base, t, w.Tensors[base+".scales"])
+			infos, err := quantizedTensors(base, isTernary(w.Model.Quantizer().Format()), t, w.Tensors[base+".scales"])
 			if err != nil {
 				return nil, err
 			}
@@ -84,14 +85,19 @@ func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
 	return out, nil
 }
 
+// isTernary reports whether the codes of f stand for -1, 0 and 1, as Q2_0's do.
+func isTernary(f framework.Format) bool { return slices.Equal(f.Levels, []int8{-1, 0, 1}) }
+
 // quantizedTensors is one Q2_0 tensor if that loses nothing, else two.
-func quantizedTensors(base string, codes, scales *tensor.Tensor) ([]gguf.TensorInfo, error) {
-	info, err := gguf.FromCodes(fileName(base+".weight"), ggml.Q2_0, codes, scales)
-	if err == nil {
-		return []gguf.TensorInfo{info}, nil
-	}
-	if !errors.Is(err, ggml.ErrLossy) && !errors.Is(err, ggml.ErrType) {
-		return nil, err
+func quantizedTensors(base string, ternary bool, codes, scales *tensor.Tensor) ([]gguf.TensorInfo, error) {
+	if ternary {
+		info, err := gguf.FromCodes(fileName(base+".weight"), ggml.Q2_0, codes, scales)
+		if err == nil {
+			return []gguf.TensorInfo{info}, nil
+		}
+		if !errors.Is(err, ggml.ErrLossy) && !errors.Is(err, ggml.ErrType) {
+			return nil, err
+		}
 	}
 	rows := codes.Shape[0]
 	raw := gguf.FromBytes(fileName(base+".codes"), ggml.I8, tensor.Shape{rows, len(codes.Data) / rows}, codes.Data)
@@ -108,6 +114,7 @@ func (w *Weights) metadata() []gguf.KV {
 	}
 	kv = append(kv, sizeKeys(Architecture, c)...)
 	kv = append(kv, ownKeys(c)...)
+	kv = append(kv, formatKeys(w.Model, c.Quant)...)
 	kv = append(kv, w.Info.keys()...)
 	slices.SortStableFunc(kv, func(a, b gguf.KV) int { // general.* first, as readers expect
 		return strings.Compare(strings.SplitN(a.Key, ".", 2)[0], strings.SplitN(b.Key, ".", 2)[0])
@@ -172,6 +179,9 @@ func (i Info) keys() (kv []gguf.KV) {
 	}
 	if i.BitsPerByte > 0 {
 		kv = append(kv, gguf.KV{Key: "tern.bits_per_byte", Value: i.BitsPerByte})
+	}
+	for _, p := range i.Plugins {
+		kv = append(kv, p.keys()...)
 	}
 	return kv
 }

@@ -3,7 +3,6 @@ package plugins
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -35,7 +34,7 @@ func (c *Client) Quantizer(options string) (framework.Quantizer, error) {
 		return nil, err
 	}
 	q := remoteQuantizer{c: c, api: api, options: r.GetOptions(), format: formatOf(r.GetFormat())}
-	if err := checkFormat(q.format); err != nil {
+	if err := q.format.Check(); err != nil {
 		return nil, c.fault("open", errors.WithHint(err, "see what Format of the plugin returns"))
 	}
 	if err := checkOptions(q.options); err != nil {
@@ -137,31 +136,6 @@ func formatOf(f *wire.Format) framework.Format {
 		levels = nil
 	}
 	return framework.Format{Bits: int(f.GetBits()), Levels: levels, Group: int(f.GetGroup()), F16: f.GetF16(), ActBits: int(f.GetActBits()), Density: f.GetDensity()}
-}
-
-// checkFormat refuses a format that no kernel and no file could hold.
-func checkFormat(f framework.Format) error {
-	bad := func(format string, args ...any) error { return errors.Newf("format: "+format, args...) }
-	distinct := len(slices.Compact(slices.Sorted(slices.Values(f.Levels))))
-	switch {
-	case f.Bits == 0 && len(f.Levels) == 0:
-		return nil
-	case f.Code() == tensor.Invalid:
-		return bad("%d bits a code, wants 1, 2, 4 or 8", f.Bits)
-	case f.Bits == 8 && len(f.Levels) > 0:
-		return bad("%d levels for codes of 8 bits, which are levels themselves", len(f.Levels))
-	case f.Bits < 8 && (len(f.Levels) < 2 || len(f.Levels) > 1<<f.Bits):
-		return bad("%d levels for codes of %d bits", len(f.Levels), f.Bits)
-	case distinct != len(f.Levels) || slices.Contains(f.Levels, -128):
-		return bad("levels %v: wants distinct ones from -127 to 127", f.Levels)
-	case f.Group < 1 && f.Group != framework.GroupRow && f.Group != framework.GroupTensor:
-		return bad("group %d", f.Group)
-	case f.ActBits != 0 && f.ActBits != 8:
-		return bad("%d bits for activations, wants 8 or 0", f.ActBits)
-	case math.IsNaN(f.Density) || f.Density < 0 || f.Density > float64(f.Bits):
-		return bad("density %v for codes of %d bits", f.Density, f.Bits)
-	}
-	return nil
 }
 
 // checkOptions refuses options that no spec could hold.

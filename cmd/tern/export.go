@@ -18,6 +18,9 @@ import (
 // export writes weights to the GGUF file at path and, for a residual that has
 // one, a .mhc file beside it, whose path it returns.
 func export(w *modelfile.Weights, path string) (mhc string, err error) {
+	if len(w.Info.Plugins) == 0 { // it was not read from a file that says them
+		w.Info.Plugins = filePlugins(w.Model.Config)
+	}
 	if err := w.WriteGGUF(path); err != nil {
 		return "", errors.Wrap(err, "export")
 	}
@@ -93,6 +96,7 @@ func (c exportCmd) run(ctx context.Context, a *app, path string) (err error) {
 		return errors.Wrapf(err, "%s", dir)
 	}
 	w.Info = exportInfo(dir, snap)
+	w.Info.Plugins = filePlugins(w.Model.Config)
 	r, err := c.write(w, t)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ternlm/tern/formats/checkpoint"
 	"github.com/ternlm/tern/model"
+	"github.com/ternlm/tern/modelfile"
 	"github.com/ternlm/tern/plugins"
 	"github.com/ternlm/tern/plugins/store"
 )
@@ -45,6 +46,14 @@ func (h *pluginHost) records(specs ...string) []pluginRecord {
 
 // modelPlugins are the plugins that decide what a model computes.
 func modelPlugins(m model.Config) []pluginRecord { return hosts.Load().records(m.Quant, m.Residual) }
+
+// filePlugins are the plugins that a file of a model names.
+func filePlugins(m model.Config) (list []modelfile.Plugin) {
+	for _, r := range modelPlugins(m) {
+		list = append(list, modelfile.Plugin{Kind: r.Kind, Name: r.Name, Version: r.Version, SHA256: r.SHA256})
+	}
+	return list
+}
 
 // requirePlugins compares the plugins of a checkpoint with those of now. Another
 // version or binary is refused, or told with --accept-plugin.
