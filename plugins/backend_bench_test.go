@@ -3,8 +3,10 @@ package plugins
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,10 +15,11 @@ import (
 	"github.com/ternlm/tern/framework/tensor"
 )
 
-// built is the path of tern-plugin-scalar.
-func built(b *testing.B) string {
+// built is the path of tern-plugin-scalar, built with flags.
+func built(b *testing.B, flags ...string) string {
 	path := filepath.Join(b.TempDir(), "tern-plugin-scalar")
-	if out, err := exec.Command("go", "build", "-o", path, "./cmd/tern-plugin-scalar").CombinedOutput(); err != nil {
+	args := slices.Concat([]string{"build", "-o", path}, flags, []string{"./cmd/tern-plugin-scalar"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
 	return path
@@ -42,9 +45,14 @@ func ways(b *testing.B, run func(b *testing.B, be framework.Backend)) {
 }
 
 // BenchmarkBackendStart is from the start of the process to the answer of the
-// first call.
+// first call, of a program with its symbols and of one without, as documents
+// recommend.
 func BenchmarkBackendStart(b *testing.B) {
-	path := built(b)
+	b.Run("symbols", func(b *testing.B) { benchmarkStart(b, built(b)) })
+	b.Run("stripped", func(b *testing.B) { benchmarkStart(b, built(b, "-trimpath", "-ldflags=-s -w")) })
+}
+
+func benchmarkStart(b *testing.B, path string) {
 	opened := time.Duration(0)
 	for b.Loop() {
 		c, err := Dial(context.Background(), DialOptions{Path: path})
@@ -58,6 +66,9 @@ func BenchmarkBackendStart(b *testing.B) {
 		b.StopTimer()
 		_ = c.Close()
 		b.StartTimer()
+	}
+	if st, err := os.Stat(path); err == nil {
+		b.ReportMetric(float64(st.Size())/1e6, "MB")
 	}
 	b.ReportMetric(float64(opened.Microseconds())/float64(b.N), "us-opening/op")
 }

@@ -109,15 +109,16 @@ func (n *near) open(t testing.TB, options string) framework.Backend {
 	return be
 }
 
-// The process passes the whole suite by shared memory, so here that way is only
-// sampled.
+// The process passes the whole suite by shared memory, so here the ways are
+// sampled: mode ops, whose graphs are thousands, says nothing of a way that
+// rows and random do not.
 func TestBackendPassesThroughTheWire(t *testing.T) {
 	for name, c := range map[string]struct {
 		shared bool
 		modes  []string
 	}{
 		"shared memory": {true, []string{"rows", "store", "errors", "prepared"}},
-		"streams":       {false, nil},
+		"streams":       {false, []string{"special", "rows", "store", "errors", "prepared", "random", "train", "workers"}},
 	} {
 		if testing.Short() {
 			c.modes = []string{"store", "errors"}

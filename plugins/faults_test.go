@@ -412,25 +412,45 @@ func needProc(t *testing.T) {
 	}
 }
 
-func TestAKilledHostLeavesNoPlugin(t *testing.T) {
-	needProc(t)
+// hostIn starts a host with a plugin, whose number it returns with a function that
+// kills the host.
+func hostIn(t *testing.T, tmp string) (pid string, kill func()) {
+	t.Helper()
 	cmd := exec.Command(program(t, "host"), program(t, "ternary"))
-	tmp := must(os.MkdirTemp("", "t")) // a killed host leaves its plugin's directory
-	t.Cleanup(func() { _ = os.RemoveAll(tmp) })
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	out := must(cmd.StdoutPipe())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var pid string
+	kill = func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }
+	t.Cleanup(kill)
 	if _, err := fmt.Fscan(out, &pid); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = cmd.Wait()
+	return pid, kill
+}
+
+func TestAKilledHostLeavesNoPlugin(t *testing.T) {
+	needProc(t)
+	tmp := must(os.MkdirTemp("", "t"))
+	t.Cleanup(func() { _ = os.RemoveAll(tmp) })
+	pid, kill := hostIn(t, tmp)
+	kill()
 	gone(t, pid)
+
+	// And what it leaves in the temporary directory the next one removes.
+	left := must(os.ReadDir(tmp))
+	if len(left) != 1 {
+		t.Fatalf("a killed host leaves %v", left)
+	}
+	hostIn(t, tmp)
+	for range 100 {
+		if _, err := os.Stat(filepath.Join(tmp, left[0].Name())); errors.Is(err, os.ErrNotExist) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("%s is still there", left[0].Name())
 }
 
 func TestCloseEndsThePluginAndWhatItStarted(t *testing.T) {

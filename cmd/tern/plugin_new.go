@@ -100,7 +100,7 @@ func (c pluginNew) run(ctx context.Context, a *app, kind, name string) error {
 	if err != nil {
 		return errors.Wrapf(err, "%s is written, but not complete", dir)
 	}
-	a.printf("wrote     %s, a %s in module %s\n\nNext:\n  cd %s\n  go test ./...\n  go build -o %s .\n  %s plugin test ./%s\n  %s plugin install ./%s\n  %s train --%s plugin:%s\n",
+	a.printf("wrote     %s, a %s in module %s\n\nNext:\n  cd %s\n  go test ./...\n  go build -trimpath -ldflags='-s -w' -o %s .\n  %s plugin test ./%s\n  %s plugin install ./%s\n  %s train --%s plugin:%s\n",
 		dir, kind, s.Module, dir, s.Binary, self(), s.Binary, self(), s.Binary, self(), s.Flag, name)
 	return nil
 }
@@ -161,11 +161,9 @@ func (c pluginNew) source(s *scaffold, dir string) (sums []byte, err error) {
 		}
 	}
 	if s.Tern == "" {
-		info, ok := debug.ReadBuildInfo()
-		if !ok || !released(info.Main.Version) {
+		if s.Version = mainVersion(); !released(s.Version) {
 			return nil, usagef("name a checkout of it: --tern DIR", "this tern is no released version that a module could ask for")
 		}
-		s.Version = info.Main.Version
 		return nil, nil
 	}
 	s.Version = "v0.0.0"
@@ -181,6 +179,16 @@ func (c pluginNew) source(s *scaffold, dir string) (sums []byte, err error) {
 		sums = []byte{}
 	}
 	return sums, err
+}
+
+// mainVersion is the version of this program's module, as the go command has it;
+// tests have another.
+var mainVersion = func() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	return info.Main.Version
 }
 
 // quoteModule writes a path as go.mod has it.

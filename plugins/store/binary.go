@@ -82,35 +82,43 @@ func (s *Store) Stage(path string) (staged, sum string, err error) {
 	return dst.Name(), hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// Keep makes the staged binary that of the plugin p.Name, and pins it. The pin
-// comes first: a binary without it would run nowhere.
+// Keep makes the staged binary that of the plugin p.Name, and pins it, both as
+// one change. The pin comes first: a binary without it would run nowhere.
 func (s *Store) Keep(staged string, p Pin) (path string, err error) {
 	if err := CheckName(p.Name); err != nil {
 		return "", err
 	}
 	path = filepath.Join(s.User, FileName(p.Name))
-	if err := s.ChangeLock(func(l *Lock) error { l.Set(p); return nil }); err != nil {
+	err = s.alone(func() error {
+		if err := s.changeLock(func(l *Lock) error { l.Set(p); return nil }); err != nil {
+			return err
+		}
+		return errors.Wrap(os.Rename(staged, path), "install")
+	})
+	if err != nil {
 		return "", err
 	}
-	return path, errors.Wrap(os.Rename(staged, path), "install")
+	return path, nil
 }
 
-// Remove takes a plugin's pin and its binary in the per-user directory away. It
-// returns ErrNotFound where there is neither.
+// Remove takes a plugin's pin and its binary in the per-user directory away, as
+// one change. It returns ErrNotFound where there is neither.
 func (s *Store) Remove(name string) error {
 	if err := CheckName(name); err != nil {
 		return err
 	}
-	had := false
-	if err := s.ChangeLock(func(l *Lock) error { had = l.Remove(name); return nil }); err != nil {
-		return err
-	}
-	err := os.Remove(filepath.Join(s.User, FileName(name)))
-	if errors.Is(err, os.ErrNotExist) {
-		if had {
-			return nil
+	return s.alone(func() error {
+		had := false
+		if err := s.changeLock(func(l *Lock) error { had = l.Remove(name); return nil }); err != nil {
+			return err
 		}
-		return s.notFound(name)
-	}
-	return errors.Wrap(err, "remove")
+		err := os.Remove(filepath.Join(s.User, FileName(name)))
+		if errors.Is(err, os.ErrNotExist) {
+			if had {
+				return nil
+			}
+			return s.notFound(name)
+		}
+		return errors.Wrap(err, "remove")
+	})
 }

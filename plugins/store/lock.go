@@ -182,15 +182,19 @@ func (s *Store) ReadLock() (*Lock, error) {
 	return l, errors.Wrapf(err, "%s", path)
 }
 
-// ChangeLock reads the lock file, has change work on it, and writes it. Of two
-// changes at the same moment one may be lost: the plugin is then unpinned.
+// ChangeLock reads the lock file, has change work on it, and writes it, one
+// process at a time: it waits a while for another one, then it is
+// filelock.ErrHeld. Where the system or the file system knows no locks of files,
+// one of two changes at the same moment may be lost: the plugin is then unpinned.
 func (s *Store) ChangeLock(change func(*Lock) error) error {
+	return s.alone(func() error { return s.changeLock(change) })
+}
+
+// changeLock is ChangeLock for who is alone.
+func (s *Store) changeLock(change func(*Lock) error) error {
 	path, err := s.LockPath()
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(s.User, 0o755); err != nil {
-		return errors.Wrap(err, "the per-user directory of plugins")
 	}
 	l, err := s.ReadLock()
 	if err != nil {

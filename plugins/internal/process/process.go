@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -51,7 +50,7 @@ type Options struct {
 type Process struct {
 	path   string
 	sum    string
-	dir    string // holds its socket
+	dir    directory // holds its socket
 	run    *runner
 	client *plugin.Client
 	conn   *grpc.ClientConn
@@ -65,20 +64,24 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	im, err := load(o.Path, o.SHA256)
-	if err != nil {
-		return nil, err
-	}
-	defer im.close()
-	dir, err := socketDir()
+	dir, err := newDirectory(directories())
 	if err != nil {
 		return nil, errors.Wrap(err, "directory for the plugin's socket")
 	}
-	p := &Process{path: o.Path, sum: im.sum, dir: dir, tail: newRing(16<<10, o.Stderr)}
-	p.run = &runner{image: im, files: o.Files, path: o.Path, tail: p.tail}
+	sweepOnce()
+	p := &Process{path: o.Path, dir: dir, tail: newRing(16<<10, o.Stderr)}
+	p.run = &runner{image: loading(o.Path, o.SHA256), files: o.Files, path: o.Path, tail: p.tail}
 	stop := context.AfterFunc(ctx, p.run.killGroup)
 	defer stop()
-	if err := p.connect(o.Start); err != nil {
+	err = p.connect(o.Start)
+	im, bad := p.run.image()
+	if bad != nil {
+		p.Kill()
+		return nil, bad
+	}
+	defer im.close()
+	p.sum = im.sum
+	if err != nil {
 		p.Kill()
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -88,14 +91,16 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	return p, nil
 }
 
-// socketDir makes a directory that only this user may enter. The path of a
-// unix socket has at most 103 bytes, of which go-plugin takes about 45.
-func socketDir() (string, error) {
-	base := os.TempDir()
-	if len(base) > 40 && runtime.GOOS != "windows" {
-		base = "/tmp"
+// loading loads a program beside what else a start does, such as making keys. Its
+// result is waited for before anything runs.
+func loading(path, sum string) func() (*image, error) {
+	type result struct {
+		im  *image
+		err error
 	}
-	return os.MkdirTemp(base, "tern-")
+	done := make(chan result, 1)
+	go func() { im, err := load(path, sum); done <- result{im, err} }()
+	return sync.OnceValues(func() (*image, error) { r := <-done; return r.im, r.err })
 }
 
 // connect runs the handshake.
@@ -112,7 +117,7 @@ func (p *Process) connect(limit time.Duration) error {
 		Logger:           hclog.NewNullLogger(),
 		AutoMTLS:         true,
 		SkipHostEnv:      true,
-		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.dir},
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: p.dir.path},
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallSendMsgSize(MaxToPlugin), grpc.MaxCallRecvMsgSize(MaxFromPlugin)),
 		},
@@ -193,7 +198,7 @@ func (p *Process) end(grace time.Duration) {
 		if p.conn != nil {
 			_ = p.conn.Close()
 		}
-		_ = os.RemoveAll(p.dir)
+		p.dir.remove()
 	})
 }
 

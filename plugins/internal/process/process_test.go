@@ -102,7 +102,8 @@ func TestFilesAreInheritedInOrder(t *testing.T) {
 		t.Skip(err)
 	}
 	path := filepath.Join(t.TempDir(), "files")
-	im, err := load(sh, "")
+	image := loading(sh, "")
+	im, err := image()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func TestFilesAreInheritedInOrder(t *testing.T) {
 		defer func() { _ = f.Close() }()
 		files = append(files, f)
 	}
-	r := &runner{image: im, files: files, path: path, tail: newRing(100, nil)}
+	r := &runner{image: image, files: files, path: path, tail: newRing(100, nil)}
 	if _, err := r.open(nil, &exec.Cmd{}, ""); err != nil {
 		t.Fatal(err)
 	}

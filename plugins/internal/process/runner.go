@@ -57,7 +57,7 @@ var launches = sync.OnceValue(func() chan<- func() {
 
 // runner is the process as go-plugin wants it.
 type runner struct {
-	image *image
+	image func() (*image, error) // waits for the verified copy
 	files []*os.File
 	path  string
 	tail  *ring
@@ -69,14 +69,20 @@ type runner struct {
 	drained        chan struct{} // closed at the end of standard error
 	exit           string
 
-	mu     sync.Mutex
-	reaped bool
+	mu       sync.Mutex
+	unwanted bool // it was to be killed, perhaps before it was there
+	reaped   bool
 }
 
-// open takes over the command that go-plugin has made the environment of.
+// open takes over the command that go-plugin has made the environment of. Nothing
+// runs before the image is there and is the one that was asked for.
 func (r *runner) open(_ hclog.Logger, cmd *exec.Cmd, _ string) (goplugin.Runner, error) {
+	im, err := r.image()
+	if err != nil {
+		return nil, err
+	}
 	r.cmd = &exec.Cmd{
-		Path:       r.image.path,
+		Path:       im.path,
 		Args:       []string{r.path},
 		Env:        append(environment(os.Environ()), cmd.Env...),
 		Stdin:      nil, // the null device
@@ -110,6 +116,9 @@ func (r *runner) Start(context.Context) error {
 	done := make(chan struct{})
 	r.mu.Lock()
 	r.done = done
+	if r.unwanted {
+		killGroup(r.cmd.Process)
+	}
 	r.mu.Unlock()
 	go r.reap(done)
 	return nil
@@ -130,10 +139,12 @@ func (r *runner) reap(done chan<- struct{}) {
 	close(done)
 }
 
-// killGroup ends the process and its group, if they still are.
+// killGroup ends the process and its group, if they still are, or as soon as they
+// come to be.
 func (r *runner) killGroup() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.unwanted = true
 	if r.done != nil && !r.reaped {
 		killGroup(r.cmd.Process)
 	}
