@@ -15,8 +15,8 @@ const module = "github.com/ternlm/tern"
 // layers lists the packages, lowest first. A package may import only packages
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
-	framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile internal/filelock sweep/stats data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
-	framework/graph formats/ggml formats/safetensors formats/mhc data
+	backends/gpu/cuda/internal/driver backends/gpu/cuda/internal/fake framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile internal/filelock sweep/stats data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
+	backends/gpu/cuda/internal/kernel framework/graph formats/ggml formats/safetensors formats/mhc data
 	framework/compile plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
 	framework stories
 	plugins/store framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
@@ -47,7 +47,8 @@ var only = map[string][]string{
 	"github.com/spf13/":               {"cmd/tern", "internal/config"},
 	"go.yaml.in/yaml/":                {"internal/config", "cmd/tern", "sweep", "sweep/kubernetes"},
 	"golang.org/x/term":               {"cmd/tern"},
-	"golang.org/x/sys":                {"internal/atomicfile", "internal/filelock", "sweep", "internal/mmap", "plugins/internal/process", "plugins/internal/arena"},
+	"golang.org/x/sys":                {"backends/gpu/cuda/internal/driver", "internal/atomicfile", "internal/filelock", "sweep", "internal/mmap", "plugins/internal/process", "plugins/internal/arena"},
+	"github.com/ebitengine/purego":    {"backends/gpu/cuda/internal/driver"},
 	"github.com/gpustack/":            {},
 	"github.com/rogpeppe/go-internal": {},
 	"pgregory.net/rapid":              {},
