@@ -114,25 +114,14 @@ func (a *app) commandLine(cmd *cobra.Command, args []string) string {
 		key, ours := strings.CutPrefix(name, "TERN_")
 		decides := name == configVariable || name == store.Variable || set.Flag(strings.ToLower(key)) != nil
 		if ours && decides && value != "" {
-			words = append(words, name+"="+shellWord(value))
+			words = append(words, name+"="+sweep.ShellWord(value))
 		}
 	}
 	words = append(words, cmd.CommandPath())
 	for _, arg := range args {
-		words = append(words, shellWord(arg))
+		words = append(words, sweep.ShellWord(arg))
 	}
 	return strings.Join(append(words, changedFlags(cmd)...), " ")
-}
-
-// shellWord quotes a word for a shell where it must be.
-func shellWord(s string) string {
-	safe := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=,@%+", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // stateCounts is a line such as "3 of 8 done, 1 failed".

@@ -105,7 +105,7 @@ func (a *app) runSlurm(ctx context.Context, d *sweep.Dir, f runFlags) error {
 	a.note("submitted job %s: %s in %s; logs and tasks in %s", id, plural(len(p.Trials), "trial"),
 		plural(len(p.Submission.Tasks), "task"), filepath.Dir(p.Args[len(p.Args)-1]))
 	if !f.slurm.wait {
-		a.note("\nNext:\n  %s sweep watch %s\n  scancel %s    to end it; the same command then goes on", self(), shellWord(d.Path), id)
+		a.note("\nNext:\n  %s sweep watch %s\n  scancel %s    to end it; the same command then goes on", self(), sweep.ShellWord(d.Path), id)
 		a.printf("%s\n", id)
 		return nil
 	}
@@ -150,7 +150,7 @@ func slurmUsage(err error) error {
 func (a *app) printSubmission(p slurm.Prepared) {
 	words := []string{"sbatch"}
 	for _, w := range p.Args {
-		words = append(words, shellWord(w))
+		words = append(words, sweep.ShellWord(w))
 	}
 	a.note("%s in %s, with", plural(len(p.Trials), "trial"), plural(len(p.Submission.Tasks), "task"))
 	a.note("%s\n", strings.Join(words, " "))

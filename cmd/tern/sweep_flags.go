@@ -195,7 +195,7 @@ func changedFlags(cmd *cobra.Command) (words []string) {
 			values = v.GetSlice()
 		}
 		for _, v := range values {
-			words = append(words, "--"+f.Name+"="+shellWord(v))
+			words = append(words, "--"+f.Name+"="+sweep.ShellWord(v))
 		}
 	}
 	cmd.Flags().Visit(add)

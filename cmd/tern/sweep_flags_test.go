@@ -37,16 +37,6 @@ func TestCommasPartValuesButNotTheOptionsOfASpec(t *testing.T) {
 	}
 }
 
-func TestShellWordsAreQuoted(t *testing.T) {
-	for given, want := range map[string]string{
-		"plain-1.5": "plain-1.5", "": "''", "a b": "'a b'", "it's": `'it'\''s'`, "$(rm)": "'$(rm)'", "mhclite:streams=4,init=report": "mhclite:streams=4,init=report",
-	} {
-		if got := shellWord(given); got != want {
-			t.Errorf("%q is %s, want %s", given, got, want)
-		}
-	}
-}
-
 func TestADifferenceOfTwoTrainingsIsNamed(t *testing.T) {
 	run := func(change func(r *shortRun)) shortRun {
 		r := shortRun{losses: []float64{3, 2.5}, norms: []float64{1, 2}, model: []byte("GGUF....")}

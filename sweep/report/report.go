@@ -3,7 +3,6 @@ package report
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ternlm/tern/sweep"
@@ -180,23 +179,12 @@ func reproduce(in Input, b *baseline) []string {
 	if in.Plan.Command != "" {
 		list = append(list, in.Plan.Command)
 	}
-	last := "tern sweep report " + shellWord(dir)
+	last := "tern sweep report " + sweep.ShellWord(dir)
 	if in.Baseline != "" {
-		last += " --baseline " + shellWord(b.name)
+		last += " --baseline " + sweep.ShellWord(b.name)
 	}
 	if in.Metric != "" {
 		last += " --metric " + string(in.Metric)
 	}
-	return append(list, "tern sweep run "+shellWord(dir), last)
-}
-
-// shellWord quotes s for a shell where it has to be.
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./=:,+@%", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return append(list, "tern sweep run "+sweep.ShellWord(dir), last)
 }

@@ -331,11 +331,3 @@ func TestJSONReadsBackAsItWas(t *testing.T) {
 		t.Error("a file of JSON needs no escapes of HTML")
 	}
 }
-
-func TestShellWordsComeBackFromAShellAsTheyWere(t *testing.T) {
-	for s, want := range map[string]string{"runs/a": "runs/a", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$(x)": "'$(x)'", "residual=mhc:s=2": "residual=mhc:s=2", "ä": "'ä'"} {
-		if got := shellWord(s); got != want {
-			t.Errorf("%q: %s, want %s", s, got, want)
-		}
-	}
-}

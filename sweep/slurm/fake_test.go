@@ -19,7 +19,7 @@ func fakes(t *testing.T, scripts map[string]string) (calls func() string) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "calls")
 	for name, script := range scripts {
-		text := fmt.Sprintf("#!/bin/sh\n{ printf '%s'; printf ' <%%s>' \"$@\"; echo; } >>%s\n%s\n", name, quote(file), script)
+		text := fmt.Sprintf("#!/bin/sh\n{ printf '%s'; printf ' <%%s>' \"$@\"; echo; } >>%s\n%s\n", name, sweep.ShellWord(file), script)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o777); err != nil {
 			t.Fatal(err)
 		}

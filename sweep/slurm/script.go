@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/sweep"
 )
 
 // warning is how long before its end Slurm tells a task to save. By its
@@ -22,17 +24,14 @@ const shortest = 3 * time.Minute
 func script(o Options, dir, submission string) string {
 	words := ""
 	for _, f := range o.Flags {
-		words += " " + quote(f)
+		words += " " + sweep.ShellWord(f)
 	}
 	return fmt.Sprintf(`#!/bin/sh
 # A task of an array that tern sweep run --engine slurm submitted: its share of
 # the trials stands in %s.
 exec %s sweep work %s --submission %s --task "$SLURM_ARRAY_TASK_ID"%s
-`, tasksFile, quote(o.Program), quote(dir), submission, words)
+`, tasksFile, sweep.ShellWord(o.Program), sweep.ShellWord(dir), submission, words)
 }
-
-// quote writes text as one word of sh, whatever it holds.
-func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // arguments are those of sbatch: the options, and the script's path last.
 func arguments(o Options, s Submission, path string) []string {

@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 // awkward is a path with all that a shell would take apart.
-const awkward = "/data/a plan of Tim's, $HOME `id` $(id) \"%a\" * ; & | <x>#"
+const awkward = "/data/a plan and it's, $HOME `id` $(id) \"%a\" * ; & | <x>#"
 
 func TestScriptNamesThePlanAndTheIndex(t *testing.T) {
 	o := Options{Program: "/opt/tern/bin/tern", Flags: []string{"--plugin", "it's mine"}}
