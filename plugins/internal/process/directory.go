@@ -36,6 +36,10 @@ func directories() string {
 	return base
 }
 
+// maxTries is how often a directory is made anew because one that sweeps took it
+// before it was locked.
+const maxTries = 1000
+
 // newDirectory makes a directory that only this user may enter.
 func newDirectory(base string) (directory, error) {
 	for try := 0; ; try++ {
@@ -47,8 +51,9 @@ func newDirectory(base string) (directory, error) {
 		if err == nil {
 			return directory{path, owner}, nil
 		}
-		// Another process that sweeps may have come between.
-		if try == 5 || !errors.Is(err, errTaken) && !errors.Is(err, os.ErrNotExist) {
+		// Another process that sweeps may have come between, and, on a busy
+		// machine, several times in a row.
+		if try == maxTries || !errors.Is(err, errTaken) && !errors.Is(err, os.ErrNotExist) {
 			return directory{}, errors.CombineErrors(err, os.RemoveAll(path))
 		}
 	}
