@@ -169,7 +169,11 @@ func findIdle(n *Node) (idle []bool) {
 	b := newBuilder()
 	in := make([]Value, len(n.In))
 	for i, v := range n.In {
-		in[i] = b.Input(string(rune('a'+i)), v.Type().DType, v.Shape()...)
+		d := v.Type().DType
+		if d == tensor.BF16 {
+			d = tensor.F32 // a backend may store a value in fewer bits
+		}
+		in[i] = b.Input(string(rune('a'+i)), d, v.Shape()...)
 	}
 	seen := map[*Node]bool{}
 	var mark func(*Node)

@@ -78,6 +78,18 @@ func Build(t TB, o Options) string {
 	return dir
 }
 
+// Cache returns a directory for the kernels that these libraries compile: its name
+// changes with their sources. It is for tests that run the same kernels again and
+// again. Build is called first.
+func Cache(t TB) string {
+	t.Helper()
+	built, err := compiled(t, compiler())
+	if err != nil {
+		t.Fatal("the fake CUDA libraries: ", err)
+	}
+	return filepath.Join(built, "kernels")
+}
+
 func compiler() string {
 	for _, name := range []string{"g++", "c++"} {
 		if path, err := exec.LookPath(name); err == nil {
