@@ -105,6 +105,9 @@ func (b *Backend) Compile(ctx context.Context, g *graph.Graph) (framework.Execut
 	}
 	if b.config.Fuser != nil {
 		b.device.Warm(b.config.Fuser.Sources(p.Graph))
+		if p.once != nil {
+			b.device.Warm(b.config.Fuser.Sources(p.once.Graph))
+		}
 	}
 	return &executable{backend: b, plan: p, bound: map[*store]*bound{}}, nil
 }
@@ -119,7 +122,8 @@ const align = 256
 type plan struct {
 	*compile.Plan
 	kernels map[*graph.Node]Kernel
-	scratch int // bytes of the node that wants most
+	scratch int   // bytes of the node that wants most
+	once    *plan // runs before it when states that it reads have changed; or nil
 }
 
 // Plan lowers and places g as Compile does.
@@ -132,6 +136,11 @@ func (b *Backend) Plan(g *graph.Graph) (*compile.Plan, error) {
 }
 
 func (b *Backend) plan(g *graph.Graph) (*plan, error) {
+	for _, n := range g.States {
+		if private(n) {
+			return nil, errors.Wrapf(framework.ErrUnsupported, "backend %s: no state may be named %s", b.config.Name, n.Name())
+		}
+	}
 	low, err := compile.Lower(g, func(n *graph.Node) bool {
 		_, ok := b.config.Table.pick(n)
 		return ok || b.config.Fuser != nil && b.config.Fuser.Takes(n)
@@ -139,7 +148,22 @@ func (b *Backend) plan(g *graph.Graph) (*plan, error) {
 	if err != nil {
 		return nil, errors.Wrapf(framework.ErrUnsupported, "backend %s: %v", b.config.Name, err)
 	}
+	once, rest, err := split(low)
+	if err != nil {
+		return nil, errors.Wrapf(err, "backend %s: split", b.config.Name)
+	}
+	p, err := b.place(rest)
+	if err != nil || once == nil {
+		return p, err
+	}
+	p.once, err = b.place(once)
+	return p, err
+}
+
+// place gives the nodes of a lowered graph their kernels and values their places.
+func (b *Backend) place(low *graph.Graph) (*plan, error) {
 	if b.config.Fuser != nil {
+		var err error
 		if low, err = b.config.Fuser.Fuse(low); err != nil {
 			return nil, errors.Wrapf(err, "backend %s: fuse", b.config.Name)
 		}
@@ -185,11 +209,11 @@ func (b *Backend) Estimate(g *graph.Graph) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	bytes := int64(roundUp(p.Arena)) + int64(p.scratch) + blasBytes
-	for _, n := range p.Graph.Inputs {
-		bytes += int64(roundUp(n.Out[0].Bytes()))
+	work := p.work()
+	if p.once != nil {
+		work = max(work, p.once.work())
 	}
-	return bytes, nil
+	return work + blasBytes, nil
 }
 
 var (

@@ -25,6 +25,11 @@ type bound struct {
 	failure driver.Pointer // two words, of which the report is a copy
 	nodes   []*graph.Node  // that may report; the first is number 1
 
+	once    *bound   // runs first when what it reads has changed; or nil
+	read    []*entry // the states that it reads, if this is such a part
+	seen    []uint64 // their versions when it ran last; nil: never
+	written []*entry // the states that a run changes
+
 	steps     []step // only while the graph is made
 	constants []driver.Pointer
 	matmuls   []*driver.Matmul
@@ -35,24 +40,56 @@ type span struct{ offset, bytes int }
 
 // binder binds a plan to a store.
 type binder struct {
-	plan   *plan
-	store  *store
-	out    *bound
-	states map[*graph.Node]*entry
-	input  map[*graph.Node]driver.Pointer
-	arena  driver.Pointer
-	rest   driver.Pointer // scratch
+	plan    *plan
+	store   *store
+	out     *bound
+	private map[string]*entry // between the parts of a graph
+	states  map[*graph.Node]*entry
+	input   map[*graph.Node]driver.Pointer
+	arena   driver.Pointer
+	rest    driver.Pointer // scratch
+}
+
+func newBinder(p *plan, s *store, private map[string]*entry) *binder {
+	return &binder{
+		plan: p, store: s, out: &bound{store: s}, private: private,
+		states: map[*graph.Node]*entry{}, input: map[*graph.Node]driver.Pointer{},
+	}
 }
 
 func (e *executable) newBound(s *store) (*bound, error) {
-	b := &binder{
-		plan: e.plan, store: s, out: &bound{store: s},
-		states: map[*graph.Node]*entry{}, input: map[*graph.Node]driver.Pointer{},
-	}
-	if err := b.bind(); err != nil {
+	b := newBinder(e.plan, s, map[string]*entry{})
+	if err := b.bindParts(); err != nil {
 		return nil, errors.CombineErrors(err, b.out.free())
 	}
 	return b.out, nil
+}
+
+// bindParts binds the plan and what runs before it. Both work in the same memory.
+func (b *binder) bindParts() error {
+	work := b.plan.work()
+	if b.plan.once != nil {
+		work = max(work, b.plan.once.work())
+	}
+	if _, err := b.store.workspace(int(work)); err != nil {
+		return err
+	}
+	for name, t := range privateTypes(b.plan.Graph) {
+		p, err := b.store.alloc(t.Bytes(), "coefficients")
+		if err != nil {
+			return err
+		}
+		b.out.constants = append(b.out.constants, p)
+		b.private[name] = &entry{t: t, data: p}
+	}
+	if b.plan.once != nil {
+		first := newBinder(b.plan.once, b.store, b.private)
+		b.out.once = first.out
+		if err := first.bind(); err != nil {
+			return err
+		}
+	}
+	return b.bind()
 }
 
 func (b *binder) bind() error {
@@ -88,13 +125,30 @@ func (b *binder) bindStates() error {
 		written[u.State] = true
 	}
 	for _, n := range b.plan.Graph.States {
+		if e := b.private[n.Name()]; e != nil {
+			b.states[n] = e
+			continue
+		}
 		e, err := b.store.state(n, written[n])
 		if err != nil {
 			return err
 		}
 		b.states[n] = e
+		b.out.read = append(b.out.read, e)
+		if written[n] {
+			b.out.written = append(b.out.written, e)
+		}
 	}
 	return nil
+}
+
+// work is the bytes of working memory of a run.
+func (p *plan) work() int64 {
+	bytes := int64(roundUp(p.Arena)) + int64(p.scratch) + align
+	for _, n := range p.Graph.Inputs {
+		bytes += int64(roundUp(n.Out[0].Bytes()))
+	}
+	return bytes
 }
 
 // bindMemory lays out the working memory (values, scratch, inputs and the words
@@ -113,7 +167,7 @@ func (b *binder) bindMemory() error {
 	}
 	o.report = span{outBytes, 8}
 	arena := roundUp(b.plan.Arena)
-	work, err := b.store.workspace(arena + b.plan.scratch + inBytes + align)
+	work, err := b.store.workspace(int(b.plan.work()))
 	if err != nil {
 		return err
 	}
@@ -277,11 +331,37 @@ func (b *bound) matmul(spec driver.MatmulSpec, x, y, z, out driver.Pointer) erro
 	return nil
 }
 
+// stale reports whether a state that b reads has changed since b ran last.
+func (b *bound) stale() bool {
+	if b.seen == nil {
+		return true
+	}
+	for i, e := range b.read {
+		if b.seen[i] != e.version.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// ran says that b's results are of what the states that it reads are now.
+func (b *bound) ran() {
+	if b.seen == nil {
+		b.seen = make([]uint64, len(b.read))
+	}
+	for i, e := range b.read {
+		b.seen[i] = e.version.Load()
+	}
+}
+
 // free gives back what the binding holds.
 func (b *bound) free() error {
 	var err error
+	if b.once != nil {
+		err = b.once.free()
+	}
 	if b.graph != nil {
-		err = b.graph.Destroy()
+		err = errors.CombineErrors(err, b.graph.Destroy())
 	}
 	for _, p := range []*driver.Pinned{b.in, b.out} {
 		if p != nil {

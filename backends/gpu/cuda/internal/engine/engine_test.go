@@ -330,3 +330,60 @@ func TestADeviceThatCannotBeUsedIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// Coefficients that only follow parameters are computed when a parameter has
+// changed, whether by Put or by a run, and not otherwise.
+func TestWhatNoRunChangesIsComputedOnce(t *testing.T) {
+	r := newRig(t, engine.F32)
+	r.put("p", 1, 2)
+	r.put("q", 10, 20)
+	chain := func(b *graph.Builder) graph.Value {
+		v := b.Add(b.Param("p", graph.Init{}, 2), b.Param("q", graph.Init{}, 2))
+		for range 5 {
+			v = b.Add(v, b.Scale(v, 1))
+		}
+		return v // 32 (p + q)
+	}
+	g, err := graph.Trace(func(b *graph.Builder) {
+		v := chain(b)
+		b.Output("y", b.Add(b.Input("x", tensor.F32, 2), v))
+		b.Output("v", v)
+	})
+	must(t, err)
+	p, err := r.b.Plan(g)
+	must(t, err)
+	if text := p.Graph.String(); strings.Count(text, " = add(")+strings.Count(text, " = scale(") != 1 {
+		t.Errorf("a run of it computes more than one sum:\n%s", text)
+	}
+	e, err := r.b.Compile(ctx, g)
+	must(t, err)
+	grow := r.compile(func(b *graph.Builder) {
+		p := b.Param("p", graph.Init{}, 2)
+		b.Update(p, b.Scale(p, 2))
+	})
+	y, v := floats(0, 0), floats(0, 0)
+	check := func(want0, want1 float32) {
+		t.Helper()
+		for range 2 {
+			must(t, e.Run(ctx, r.s, []*tensor.Tensor{floats(1, 1)}, []*tensor.Tensor{y, v}))
+			if got := y.F32(); got[0] != want0+1 || got[1] != want1+1 || v.F32()[1] != want1 {
+				t.Errorf("%v and %v, want %v and %v", got, v.F32(), want0, want1)
+			}
+		}
+	}
+	check(32*11, 32*22)
+	r.put("q", 0, 0)
+	check(32, 64)
+	must(t, grow.Run(ctx, r.s, nil, nil))
+	check(64, 128)
+	fork, err := r.s.Fork()
+	must(t, err)
+	must(t, grow.Run(ctx, fork, nil, nil)) // p is the fork's own now
+	must(t, e.Run(ctx, fork, []*tensor.Tensor{floats(0, 0)}, []*tensor.Tensor{y, v}))
+	if y.F32()[0] != 128 {
+		t.Errorf("in the fork %v", y.F32())
+	}
+	check(64, 128)
+	must(t, fork.Close())
+	must(t, e.Close())
+}

@@ -42,19 +42,40 @@ func (e *executable) Run(ctx context.Context, fs framework.Store, in, out []*ten
 	for i, t := range in {
 		copy(b.in.Bytes()[b.inputs[i].offset:], t.Data)
 	}
-	if err := b.graph.Launch(s.stream); err != nil {
-		return errors.Wrap(err, "run")
+	err = b.launch()
+	for _, w := range b.written { // after an error they are anything
+		w.version.Add(1)
 	}
-	if err := s.stream.Synchronize(); err != nil {
-		return errors.Wrap(err, "run")
-	}
-	if err := b.failed(); err != nil {
+	if err != nil {
 		return err
 	}
 	for i, t := range out {
 		copy(t.Data, b.out.Bytes()[b.outputs[i].offset:])
 	}
 	return nil
+}
+
+// launch runs the parts of b and waits for them.
+func (b *bound) launch() error {
+	first := b.once != nil && b.once.stale()
+	if first {
+		if err := b.once.graph.Launch(b.store.stream); err != nil {
+			return errors.Wrap(err, "run")
+		}
+	}
+	if err := b.graph.Launch(b.store.stream); err != nil {
+		return errors.Wrap(err, "run")
+	}
+	if err := b.store.stream.Synchronize(); err != nil {
+		return errors.Wrap(err, "run")
+	}
+	if first {
+		if err := b.once.failed(); err != nil {
+			return err
+		}
+		b.once.ran()
+	}
+	return b.failed()
 }
 
 // check compares tensors with what the graph declares.

@@ -16,8 +16,9 @@ import (
 
 // entry is one named tensor. Its memory never moves, so kernels stay bound.
 type entry struct {
-	t    tensor.Type
-	data driver.Pointer
+	t       tensor.Type
+	data    driver.Pointer
+	version atomic.Uint64 // counts changes of the contents
 }
 
 // store implements framework.Store in a device's memory.
@@ -150,6 +151,7 @@ func (s *store) Put(_ context.Context, name string, t *tensor.Tensor) error {
 			return errors.Wrapf(err, "put %q", name)
 		}
 	}
+	e.version.Add(1)
 	return errors.Wrapf(s.device.context.Upload(e.data, t.Data), "put %q", name)
 }
 
