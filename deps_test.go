@@ -16,11 +16,11 @@ const module = "github.com/ternlm/tern"
 // of lines above its own. Changing this table takes a decision record.
 const layers = `
 	backends/gpu/cuda/internal/driver backends/gpu/cuda/internal/fake framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile internal/filelock sweep/stats data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
-	backends/gpu/cuda/internal/kernel framework/graph formats/ggml formats/safetensors formats/mhc data
-	framework/compile plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
+	backends/gpu/cuda/internal/kernel backends/gpu/cuda/internal/cu framework/graph formats/ggml formats/safetensors formats/mhc data
+	framework/compile backends/gpu/cuda/internal/roofline plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
 	framework stories
-	plugins/store framework/internal/suite framework/internal/eval internal/memory backends/internal/host residual quant backends/avx2/internal/simd
-	framework/backendtest framework/quanttest framework/residualtest
+	plugins/store framework/internal/suite framework/internal/eval internal/memory backends/gpu/cuda/internal/engine backends/internal/host residual quant backends/avx2/internal/simd
+	backends/gpu/cuda/internal/cudatest backends/gpu/cuda/internal/fuse backends/gpu/cuda/internal/ops/linear backends/gpu/cuda/internal/ops/attention backends/gpu/cuda/internal/ops/rows framework/backendtest framework/quanttest framework/residualtest
 	backends/scalar layers
 	backends/avx2 model plugins
 	backends/all modelfile plugins/conformance plugins/cmd/tern-plugin-scalar

@@ -30,9 +30,16 @@ type bound struct {
 	seen    []uint64 // their versions when it ran last; nil: never
 	written []*entry // the states that a run changes
 
-	steps     []step // only while the graph is made
+	steps     []step // what the graph was made of
+	marks     []mark // which of them are whose
 	constants []driver.Pointer
 	matmuls   []*driver.Matmul
+}
+
+// mark says that steps [from,to) are the node's.
+type mark struct {
+	node     *graph.Node
+	from, to int
 }
 
 // span is a part of some memory.
@@ -209,7 +216,10 @@ func (b *binder) bindNode(n *graph.Node) error {
 	for i := range n.Out {
 		c.Out = append(c.Out, b.pointer(graph.Value{N: n, I: i}))
 	}
-	return b.plan.kernels[n].Bind(c)
+	from := len(b.out.steps)
+	err := b.plan.kernels[n].Bind(c)
+	b.out.marks = append(b.out.marks, mark{n, from, len(b.out.steps)})
+	return err
 }
 
 // bindUpdates returns the copies that move values into their states at the end
@@ -269,7 +279,6 @@ func (b *binder) capture(updates []step) error {
 		}
 		return s.Download(o.out, o.report.offset, o.report.bytes, o.failure)
 	})
-	o.steps = nil
 	return errors.Wrap(err, "capture a run")
 }
 

@@ -387,3 +387,18 @@ func TestWhatNoRunChangesIsComputedOnce(t *testing.T) {
 	must(t, fork.Close())
 	must(t, e.Close())
 }
+
+func TestAProfileTimesEveryNode(t *testing.T) {
+	r := newRig(t, engine.F32)
+	r.put("w", 1, 2)
+	g, err := graph.Trace(func(b *graph.Builder) {
+		x := b.Input("x", tensor.F32, 2)
+		b.Output("y", b.Add(b.Scale(x, 2), b.Param("w", graph.Init{}, 2)))
+	})
+	must(t, err)
+	times, err := r.b.Profile(ctx, g, r.s, []*tensor.Tensor{floats(1, 2)}, 3)
+	must(t, err)
+	if len(times) != 2 || times[0].Node.Op.Name != "scale" || times[1].Node.Op.Name != "add" || times[0].Took < 0 {
+		t.Errorf("%+v", times)
+	}
+}
