@@ -167,29 +167,41 @@ __device__ __forceinline__ void fail(int *failure, int node, int value) {
 // a[1]: row g+8; a[2], a[3]: 16 columns on. b[0]: rows 4t to 4t+3 of column g;
 // b[1]: 16 rows on.
 #ifdef TERN_FAKE_CUDA
-// The lanes give each other their words, and each computes what is its own.
-static inline void mma_bf16(float d[4], const u32 a[4], const u32 b[2]) {
+// The lanes give each other their words, two at a time, and each computes what is
+// its own: rows g and g+8 of A, columns 2t and 2t+1 of B.
+struct mma_words {
+  u32 a[4][4], b[2][2][4];  // [register][lane of the row], [column][register][lane of the column]
+};
+static inline mma_words mma_exchange(const u32 a[4], const u32 b[2]) {
   int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  for (int k = 0; k < 16; k += 2)
+  mma_words w;
+  for (int l = 0; l < 4; l++) {
+    for (int i = 0; i < 4; i += 2) {
+      u64 two = __shfl_sync(0xffffffffu, (u64)a[i + 1] << 32 | a[i], g * 4 + l);
+      w.a[i][l] = (u32)two, w.a[i + 1][l] = (u32)(two >> 32);
+    }
+    for (int j = 0; j < 2; j++) {
+      u64 two = __shfl_sync(0xffffffffu, (u64)b[1] << 32 | b[0], (2 * t + j) * 4 + l);
+      w.b[j][0][l] = (u32)two, w.b[j][1][l] = (u32)(two >> 32);
+    }
+  }
+  return w;
+}
+static inline void mma_bf16(float d[4], const u32 a[4], const u32 b[2]) {
+  mma_words w = mma_exchange(a, b);
+  for (int k = 0; k < 8; k++)
     for (int i = 0; i < 2; i++)
       for (int j = 0; j < 2; j++) {
-        // Rows g and g+8 of A, columns 2t and 2t+1 of B.
-        int from = g * 4 + (k & 7) / 2, column = (2 * t + j) * 4 + (k & 7) / 2;
-        u32 lo = __shfl_sync(0xffffffffu, a[i], from), hi = __shfl_sync(0xffffffffu, a[i + 2], from);
-        u32 blo = __shfl_sync(0xffffffffu, b[0], column), bhi = __shfl_sync(0xffffffffu, b[1], column);
-        u32 x = k < 8 ? lo : hi, y = k < 8 ? blo : bhi;
+        u32 x = w.a[k < 4 ? i : i + 2][k & 3], y = w.b[j][k >> 2][k & 3];
         d[2 * i + j] += bits_to_float(x << 16) * bits_to_float(y << 16) + bits_to_float(x & 0xffff0000u) * bits_to_float(y & 0xffff0000u);
       }
 }
 static inline void mma_s8(int d[4], const u32 a[4], const u32 b[2]) {
-  int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3;
-  for (int k = 0; k < 32; k += 4)
+  mma_words w = mma_exchange(a, b);
+  for (int k = 0; k < 8; k++)
     for (int i = 0; i < 2; i++)
       for (int j = 0; j < 2; j++) {
-        int from = g * 4 + (k & 15) / 4, column = (2 * t + j) * 4 + (k & 15) / 4;
-        u32 lo = __shfl_sync(0xffffffffu, a[i], from), hi = __shfl_sync(0xffffffffu, a[i + 2], from);
-        u32 blo = __shfl_sync(0xffffffffu, b[0], column), bhi = __shfl_sync(0xffffffffu, b[1], column);
-        u32 x = k < 16 ? lo : hi, y = k < 16 ? blo : bhi;
+        u32 x = w.a[k < 4 ? i : i + 2][k & 3], y = w.b[j][k >> 2][k & 3];
         for (int e = 0; e < 32; e += 8) d[2 * i + j] += (int)(s8)(x >> e) * (int)(s8)(y >> e);
       }
 }
