@@ -21,6 +21,7 @@ type Device struct {
 
 	mu      sync.Mutex
 	modules map[string]*loading // by name and code
+	closed  bool
 }
 
 // loading is a module that is loaded once, by whoever asks first.
@@ -40,6 +41,9 @@ func (d *Device) Info() driver.Device { return d.context.Device() }
 
 // HasBLAS reports whether there is cuBLASLt.
 func (d *Device) HasBLAS() bool { return d.blas != nil }
+
+// Compiles reports whether there is NVRTC, beside PTX that was compiled before.
+func (d *Device) Compiles() bool { return d.compiler.Compiles() }
 
 // Context is the device's.
 func (d *Device) Context() *driver.Context { return d.context }
@@ -88,10 +92,14 @@ func (d *Device) Warm(sources []driver.Source) {
 	group.Wait()
 }
 
-// Close gives the device back.
+// Close gives the device back; a second call does nothing.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
 	var err error
 	for _, l := range d.modules {
 		if l.module != nil {
