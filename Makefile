@@ -2,7 +2,7 @@
 GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check format lint test race cross arm64 generate-check fuzz bench
+.PHONY: check format lint test race cross arm64 generate-check fuzz bench gpu-check gpu-check-build gpu-check-quick
 
 check: format lint cross generate-check test race
 
@@ -39,6 +39,30 @@ arm64:
 generate-check:
 	go generate ./backends/avx2/...
 	git diff --exit-code -- backends/avx2
+
+# What only a GPU can show (docs/gpu.md): one table of everything. gpu-check-build
+# fills bin/gpu-check, and bin/gpu-check.tar.gz with the same, for a machine with a
+# GPU and no Go: tern, its plugin, the check, and the tests of the packages that can
+# use a real device, each with its testdata. GPUCHECK are flags of the check.
+# gpu-check-quick tries the check itself, with tiny sizes, on the fake device.
+GPU_DIR = bin/gpu-check
+gpu-check: gpu-check-build
+	$(GPU_DIR)/gpu-check $(GPUCHECK)
+
+gpu-check-build:
+	rm -rf $(GPU_DIR)
+	mkdir -p $(GPU_DIR)/tests
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(GPU_DIR)/ ./cmd/tern ./backends/gpu/cmd/tern-plugin-cuda ./backends/gpu/cmd/gpu-check
+	@set -e; for p in $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./backends/gpu/cuda/... | grep ' .*internal/cudatest' | cut -d' ' -f1); do \
+		dir="$$(go list -f '{{.Dir}}' "$$p")"; name="$$(basename "$$p")"; mkdir "$(GPU_DIR)/tests/$$name"; \
+		echo "go test -c $$p"; CGO_ENABLED=0 go test -c -trimpath -ldflags='-s -w' -o "$(GPU_DIR)/tests/$$name/$$name.test" "$$p"; \
+		if test -d "$$dir/testdata"; then cp -R "$$dir/testdata" "$(GPU_DIR)/tests/$$name/"; fi; \
+	done
+	tar -C bin -czf bin/gpu-check.tar.gz gpu-check
+
+gpu-check-quick: gpu-check-build
+	FAKE_CUDA="$(CURDIR)/bin/fake-cuda" go test -count=1 -run TestKeep ./backends/gpu/cuda/simulated
+	$(GPU_DIR)/gpu-check -quick -patience 10 -options generate=never -libraries "$(CURDIR)/bin/fake-cuda" -out bin/gpu-check-quick
 
 # Each reader of bytes from outside, for a while.
 FUZZTIME = 30s

@@ -105,3 +105,11 @@ type Estimator interface {
 	// Estimate returns the bytes that running g takes beside its states.
 	Estimate(g *graph.Graph) (int64, error)
 }
+
+// OwnMemory is an optional interface of a Backend that computes in memory
+// other than the host's.
+type OwnMemory interface {
+	// Memory returns the bytes of the device's memory that are free now, whoever
+	// takes the others, and all of them.
+	Memory() (free, total int64, err error)
+}

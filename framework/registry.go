@@ -2,6 +2,7 @@ package framework
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -90,12 +91,22 @@ func (r *Registry[T]) Open(spec string) (T, error) {
 	}
 	v, err := open(opts)
 	if err == nil {
-		err = opts.unused()
+		if err = opts.Unused(); err != nil {
+			err = errors.CombineErrors(err, shut(v))
+		}
 	}
 	if err != nil {
 		return zero, errors.Wrapf(err, "%s %q", r.kind, spec)
 	}
 	return v, nil
+}
+
+// shut closes what holds something, such as a device.
+func shut(v any) error {
+	if c, ok := v.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }
 
 // delegated returns who opens spec, if its name is delegated, and the rest of it.

@@ -95,8 +95,9 @@ func (o Options) mark(key string) {
 	}
 }
 
-// unused returns an error for an option that nobody read.
-func (o Options) unused() error {
+// Unused returns an error for an option that nobody read. Registry.Open asks
+// when the implementation is open; one that takes long to open asks before.
+func (o Options) Unused() error {
 	for k := range o.values {
 		if !o.read[k] {
 			known := make([]string, 0, len(o.read))

@@ -63,6 +63,24 @@ func (m *Model) Step(B, T, rows int, p Pass) (*graph.Graph, error) {
 	})
 }
 
+// Choose traces a step of B sequences at once, a token of each, with the choice of
+// what follows: inputs tokens i32 [B,1], pos i32 [B] and last i32 [B], as Step has
+// them, output next f32 [B], the number of each sequence's likeliest token, of
+// equals the first, or Vocab where its logits are no numbers.
+func (m *Model) Choose(B, rows int, p Pass) (*graph.Graph, error) {
+	return graph.Trace(func(b *graph.Builder) {
+		tokens := b.Input("tokens", tensor.I32, B, 1)
+		p.Cache = &layers.Cache{Rows: rows, Pos: b.Input("pos", tensor.I32, B), DType: p.CacheType}
+		p.Last = b.Input("last", tensor.I32, B)
+		logits := m.Forward(b, tokens, p)
+		most := b.AMax(logits, 1)
+		// The largest of the negative numbers is the first token.
+		number := b.Neg(b.Reshape(b.Iota(m.Vocab), 1, m.Vocab))
+		number = b.Where(b.Equal(logits, most), number, b.Like(logits, -float64(m.Vocab)))
+		b.Output("next", b.Reshape(b.Neg(b.AMax(number, 1)), B))
+	})
+}
+
 // Pack traces the quantisation of every quantized weight into its codes and
 // scales.
 func (m *Model) Pack() (*graph.Graph, error) {

@@ -88,9 +88,13 @@ type remoteBackend struct {
 // estimatingBackend is one whose plugin implements framework.Estimator.
 type estimatingBackend struct{ *remoteBackend }
 
+// ownMemory is what is added to one whose plugin implements framework.OwnMemory.
+type ownMemory struct{ of *remoteBackend }
+
 var (
 	_ framework.Describer = (*remoteBackend)(nil)
 	_ framework.Estimator = estimatingBackend{}
+	_ framework.OwnMemory = ownMemory{}
 	_ framework.Borrower  = (*remoteStore)(nil)
 	_ framework.Reader    = (*remoteStore)(nil)
 )
@@ -124,10 +128,26 @@ func openBackend(l backendLink, options string) (framework.Backend, error) {
 		Name: b.name, Device: printable(r.GetDevice()), Threads: int(min(max(r.GetThreads(), 0), 1<<20)),
 		Native: printables(r.GetNative()), Notes: printables(r.GetNotes()),
 	}
-	if r.GetEstimates() {
-		return estimatingBackend{b}, nil
+	return b.with(r.GetEstimates(), r.GetMemory()), nil
+}
+
+// with adds the optional interfaces that the plugin says that it implements.
+func (b *remoteBackend) with(estimator, memory bool) framework.Backend {
+	switch {
+	case estimator && memory:
+		return struct {
+			estimatingBackend
+			ownMemory
+		}{estimatingBackend{b}, ownMemory{b}}
+	case estimator:
+		return estimatingBackend{b}
+	case memory:
+		return struct {
+			*remoteBackend
+			ownMemory
+		}{b, ownMemory{b}}
 	}
-	return b, nil
+	return b
 }
 
 // printable is a short text of the plugin's, for people.
@@ -232,6 +252,20 @@ func (b estimatingBackend) Estimate(g *graph.Graph) (int64, error) {
 		err = b.fault("estimate", errors.Wrapf(ErrReply, "%d bytes", n))
 	}
 	return n, err
+}
+
+// Memory implements framework.OwnMemory.
+func (m ownMemory) Memory() (free, total int64, err error) {
+	b := m.of
+	err = b.short(context.Background(), "memory", 0, func(ctx context.Context) error {
+		r, err := b.api.Memory(ctx, &wire.BackendRef{Session: b.session})
+		free, total = r.GetFree(), r.GetTotal()
+		return err
+	})
+	if err == nil && (free < 0 || free > total) {
+		err = b.fault("memory", errors.Wrapf(ErrReply, "%d of %d bytes are free", free, total))
+	}
+	return free, total, err
 }
 
 // sendGraph sends the text of g in pieces and ends with last, whose error is

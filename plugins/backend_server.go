@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/errors"
@@ -65,7 +66,7 @@ func (b *backendServer) inherit(size uint64) *arena.Arena {
 func (b *backendServer) Open(_ context.Context, r *wire.BackendOpenRequest) (*wire.BackendOpenReply, error) {
 	registry := framework.NewRegistry[framework.Backend]("backend")
 	registry.Register(b.plugin.Name, b.plugin.Open)
-	be, err := registry.Open(b.plugin.Name + ":" + r.GetOptions())
+	be, err := registry.Open(strings.TrimSuffix(b.plugin.Name+":"+r.GetOptions(), ":"))
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +139,20 @@ func (b *backendServer) Estimate(stream grpc.ClientStreamingServer[wire.BackendG
 		return err
 	}
 	return stream.SendAndClose(&wire.BackendEstimate{Bytes: n})
+}
+
+// Memory returns what is free and what there is of the device's own memory.
+func (b *backendServer) Memory(_ context.Context, r *wire.BackendRef) (*wire.BackendMemory, error) {
+	s, err := b.session(r.GetSession())
+	if err != nil {
+		return nil, err
+	}
+	m, ok := s.backend.(framework.OwnMemory)
+	if !ok {
+		return nil, errors.Wrap(framework.ErrUnsupported, "memory")
+	}
+	free, total, err := m.Memory()
+	return &wire.BackendMemory{Free: free, Total: total}, err
 }
 
 // readGraph receives the pieces of a graph's text and parses it.

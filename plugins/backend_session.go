@@ -37,6 +37,7 @@ func (s *backendSession) describe() *wire.BackendOpenReply {
 		r.Device, r.Threads, r.Native, r.Notes = info.Device, int64(info.Threads), info.Native, info.Notes
 	}
 	_, r.Estimates = s.backend.(framework.Estimator)
+	_, r.Memory = s.backend.(framework.OwnMemory)
 	if s.memory != nil {
 		r.Nonce = s.memory.Nonce()
 	}

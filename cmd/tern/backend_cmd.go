@@ -82,6 +82,7 @@ func (b backendInfo) reason() string {
 	return strings.TrimSuffix(short, ": "+framework.ErrUnsupported.Error())
 }
 
+// printBackends writes a table, and below it why others cannot run.
 func (a *app) printBackends(list []backendInfo) error {
 	tw := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "NAME\tDEVICE\tTHREADS\tOWN KERNELS\t")
@@ -90,13 +91,19 @@ func (a *app) printBackends(list []backendInfo) error {
 		if b.Auto {
 			note = "auto"
 		}
-		if b.Error != "" {
-			fmt.Fprintf(tw, "%s\t%s\t\t\t\n", b.Name, b.reason())
-			continue
+		if b.Error == "" {
+			fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%s\n", b.Name, b.Device, threadsText(b.Threads), len(b.Native), note)
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%s\n", b.Name, b.Device, b.Threads, len(b.Native), note)
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, b := range list {
+		if b.Error != "" {
+			a.printf("%s  %s\n", b.Name, b.reason())
+		}
+	}
+	return nil
 }
 
 func newBackendTestCmd(a *app) *cobra.Command {
@@ -134,7 +141,7 @@ func (a *app) testBackend(ctx context.Context, spec string, modes []string, asJS
 		Reference:   func() (framework.Backend, error) { return framework.Backends.Open("scalar") },
 		Reference64: func() framework.Backend { return scalar.Open64(0) },
 	}
-	if !strings.Contains(spec, "threads=") {
+	if takes(spec, "threads") && !strings.Contains(spec, "threads=") {
 		o.OpenThreads = func(n int) (framework.Backend, error) { return openBackend(spec, n) }
 	}
 	r := backendtest.Check(ctx, o)

@@ -41,6 +41,8 @@ func TestThreadsMayBeGivenInEitherPlace(t *testing.T) {
 		"negative":            {"avx2:threads=-1", 0, false, "", 0},
 		"of a plugin":         {"plugin:mine", 1, true, "plugin:mine", 1},
 		"in a plugin's spec":  {"plugin:mine:a=b,threads=1", 0, false, "plugin:mine:a=b", 1},
+		"of a device":         {"gpu:device=1", 1, true, "gpu:device=1", 0},
+		"in a device's spec":  {"gpu:threads=1", 0, false, "gpu:threads=1", 0}, // opening it says that there is no such option
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := &app{stderr: &lockedWriter{Writer: &bytes.Buffer{}}}
@@ -63,5 +65,45 @@ func TestThreadsArePassedToPlugins(t *testing.T) {
 		if got := withThreads(spec, 2); got != want {
 			t.Errorf("%s: %s", spec, got)
 		}
+	}
+}
+
+func TestPrecisionBecomesAnOptionOfTheDevice(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec, precision string
+		want            string // "" is an error
+	}{
+		"not given":         {"gpu", "", "gpu"},
+		"given":             {"gpu", "f32", "gpu:precision=f32"},
+		"of the short form": {"gpu:1", "bf16", "gpu:device=1,precision=bf16"},
+		"beside others":     {"gpu:device=1,cache=/tmp", "bf16", "gpu:device=1,cache=/tmp,precision=bf16"},
+		"twice":             {"gpu:precision=f32", "f32", ""},
+		"none such":         {"gpu", "f16", ""},
+		"of the processor":  {"avx2", "f32", ""},
+		"of auto":           {"auto", "bf16", ""},
+		"with threads":      {"avx2:threads=1", "f32", ""},
+		"of a plugin":       {"plugin:mine:a=b", "f32", "plugin:mine:a=b,precision=f32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &app{stderr: &lockedWriter{Writer: &bytes.Buffer{}}}
+			spec, _, err := a.chooseBackend(c.spec, c.precision, 0, false)
+			if spec != c.want || (err == nil) != (c.want != "") {
+				t.Errorf("%q, error %v, want %q", spec, err, c.want)
+			}
+			if err != nil && (!errors.Is(err, errUsage) || !strings.Contains(err.Error(), "precision")) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestThreadsThatMeanNothingAreTold(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{stderr: &lockedWriter{Writer: &out}}
+	if _, n, err := a.chooseBackend("gpu:0", "", 1, true); n != 0 || err != nil {
+		t.Errorf("%d threads, error %v", n, err)
+	}
+	if !strings.Contains(out.String(), "--threads 1 means nothing to gpu") {
+		t.Errorf("it says %q", out.String())
 	}
 }

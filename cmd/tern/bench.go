@@ -135,7 +135,7 @@ func quick(a *app) casesOf {
 	return together(
 		kernelsFlags{shapes: "256x256,1024x1024,4096x4096", tokens: []int{1, 32}, quant: defaultQuant, gemm: true, gemmShapes: "1024x768x768"}.cases,
 		modelFlags{part: "prefill", s: tiny(), tokens: 256}.cases(a),
-		modelFlags{part: "decode", s: tiny(), tokens: 64}.cases(a),
+		modelFlags{part: "decode", s: tiny(), tokens: 64, streams: 1}.cases(a),
 		trainFlags{s: tiny(), only: true}.cases(a),
 		tokenizerFlags{tokenizer: "gpt2"}.cases,
 	)
@@ -148,7 +148,7 @@ func everything(a *app) casesOf {
 		kernelsFlags{shapes: reportShapes, tokens: []int{1, 4, 16, 64}, quant: defaultQuant, gemm: true, gemmShapes: trainingShapes}.cases,
 		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, quant: "int4", gemmShapes: "none"}.cases,
 		kernelsFlags{shapes: "1024x1024,4096x4096", tokens: []int{1}, levels: normalBook, gemmShapes: "none"}.cases,
-		modelFlags{part: "decode", s: nano(), tokens: 64}.cases(a),
+		modelFlags{part: "decode", s: nano(), tokens: 64, streams: 1}.cases(a),
 		modelFlags{part: "prefill", s: nano(), tokens: 512}.cases(a),
 		trainFlags{s: nano()}.cases(a),
 		tokenizerFlags{tokenizer: "gpt2"}.cases,

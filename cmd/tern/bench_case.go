@@ -152,11 +152,14 @@ func (k *course) lane(ctx context.Context, l *lab, threads int, row *benchRow) e
 	if err != nil {
 		return err
 	}
-	lane := laneOf{limits: map[string]int{}, scalar: -1, names: l.probe.known(k.c.work)}
+	lane := laneOf{limits: map[string]int{}, scalar: -1}
+	if !onDevice(be) { // the limits are the processor's
+		lane.names = l.probe.known(k.c.work)
+	}
 	for _, n := range lane.names {
 		lane.limits[n] = k.add(l.probe.contender(n, threads, k.c.work.Bytes))
 	}
-	if lane.ours, err = k.subject(ctx, fmt.Sprintf("%s, %s", k.c.name, plural(threads, "thread")), be, l.least, 0, k.c.open); err != nil {
+	if lane.ours, err = k.subject(ctx, k.c.name+", "+onText(threads), be, l.least, 0, k.c.open); err != nil {
 		return err
 	}
 	if len(k.lanes) == 0 && k.c.opened != nil {
@@ -176,6 +179,13 @@ func (k *course) lane(ctx context.Context, l *lab, threads int, row *benchRow) e
 	}
 	k.lanes = append(k.lanes, lane)
 	return nil
+}
+
+// onDevice reports whether a backend computes on something else than the
+// processor.
+func onDevice(be framework.Backend) bool {
+	_, ok := be.(framework.OwnMemory)
+	return ok
 }
 
 // peers adds the peers of a lane, each run once before.

@@ -12,12 +12,14 @@ import (
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/pflag"
 
+	"github.com/ternlm/tern/backends/gpu"
 	"github.com/ternlm/tern/framework"
 )
 
 // benchFlags are the flags of all commands of tern bench.
 type benchFlags struct {
 	spec        string
+	precision   string
 	threads     []int
 	rounds      int
 	seconds     float64
@@ -30,7 +32,8 @@ type benchFlags struct {
 
 func (f *benchFlags) add(fs *pflag.FlagSet, rounds int, seconds float64) {
 	fs.SortFlags = false
-	fs.StringVar(&f.spec, "backend", "auto", "what computes, such as scalar or avx2")
+	fs.StringVar(&f.spec, "backend", "auto", "what computes, such as scalar, avx2 or gpu")
+	fs.StringVar(&f.precision, "precision", "", precisionUsage)
 	fs.IntSliceVar(&f.threads, "threads", nil, "numbers of threads, measured in the same rounds; 0 is one for each processor")
 	fs.IntVar(&f.rounds, "rounds", rounds, "times that each is measured, in turn")
 	fs.Float64Var(&f.seconds, "seconds", seconds, "least time of a measurement")
@@ -69,6 +72,10 @@ func (a *app) newLab(f benchFlags, main string) (*lab, error) {
 	if err := checkPlot(f.plot); err != nil {
 		return nil, err
 	}
+	var err error
+	if f.spec, err = withPrecision(gpu.Spec(f.spec), f.precision); err != nil {
+		return nil, err
+	}
 	l := &lab{a: a, spec: f.spec, rounds: f.rounds, scalar: f.scalar, main: main, open: map[string]framework.Backend{}}
 	l.least = time.Duration(f.seconds * float64(time.Second))
 	l.probe = &prober{time: max(2*time.Millisecond, min(l.least/4, 50*time.Millisecond))}
@@ -92,12 +99,16 @@ func (a *app) newLab(f benchFlags, main string) (*lab, error) {
 }
 
 // setThreads checks the numbers of threads and leaves out repetitions. A
-// backend that names its own is measured on those.
+// backend that names its own is measured on those; one that has none, on 0.
 func (l *lab) setThreads(f benchFlags) error {
 	for _, t := range f.threads {
 		if t < 0 {
 			return usagef("0 is one for each processor", "--threads %d", t)
 		}
+	}
+	if !takes(f.spec, "threads") {
+		l.threads = []int{0}
+		return nil
 	}
 	if len(f.threads) == 0 {
 		spec, t, err := l.a.chooseThreads(f.spec, 0, false)

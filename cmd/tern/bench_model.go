@@ -120,8 +120,47 @@ func (f *feeding) Run(ctx context.Context) (float64, error) {
 
 func (f *feeding) Close() error { return errors.CombineErrors(f.s.Close(), f.m.Close()) }
 
-// modelCase measures decoding or a prompt of n tokens.
-func (l *lab) modelCase(ctx context.Context, part string, m benchModel, n int) (benchCase, error) {
+// streaming continues several sequences side by side.
+type streaming struct {
+	m *infer.Model
+	b *infer.Batch
+	n int // tokens of each
+}
+
+func newStreaming(ctx context.Context, be framework.Backend, w *modelfile.Weights, streams, n int) (*streaming, error) {
+	m, err := infer.Load(ctx, be, w)
+	if err != nil {
+		return nil, err
+	}
+	b, err := m.NewBatch(ctx, streams)
+	if err != nil {
+		return nil, errors.CombineErrors(err, m.Close())
+	}
+	return &streaming{m, b, n}, nil
+}
+
+// Run begins each sequence with another token and feeds what it goes on with.
+func (s *streaming) Run(ctx context.Context) (float64, error) {
+	s.b.Reset()
+	tokens := make([]int32, s.b.Streams())
+	for i := range tokens {
+		tokens[i] = int32(i * 31 % s.m.Config.Vocab)
+	}
+	for range s.n {
+		next, err := s.b.Feed(ctx, tokens)
+		if err != nil {
+			return 0, err
+		}
+		copy(tokens, next)
+	}
+	return float64(s.n * len(tokens)), nil
+}
+
+func (s *streaming) Close() error { return errors.CombineErrors(s.b.Close(), s.m.Close()) }
+
+// modelCase measures decoding or a prompt of n tokens, by several streams at once
+// where they are more than one.
+func (l *lab) modelCase(ctx context.Context, part string, m benchModel, n, streams int) (benchCase, error) {
 	threads := l.threadsOf(part)
 	be, err := l.backend(threads[0])
 	if err != nil {
@@ -159,7 +198,15 @@ func (l *lab) modelCase(ctx context.Context, part string, m benchModel, n int) (
 				return nil, err
 			}
 		}
+		if streams > 1 {
+			return newStreaming(ctx, be, w, streams, n)
+		}
 		return newFeeding(ctx, be, w, n, single)
+	}
+	if streams > 1 {
+		c.name, c.params["streams"], c.values["streams"] = fmt.Sprintf("%s of %d streams", c.name, streams), streams, fmt.Sprint(streams)
+		c.work = s.streamsWork(float64(n-1)/2, float64(streams))
+		return c, nil // scalar would take minutes
 	}
 	c.scalar, err = scalarModel(m.config, c.work, n, single)
 	return c, err
@@ -195,10 +242,11 @@ func scalarModel(c model.Config, full work, n int, single bool) (*scalarCase, er
 
 // modelFlags are those of tern bench decode and prefill.
 type modelFlags struct {
-	part   string
-	path   string
-	s      *settings
-	tokens int
+	part    string
+	path    string
+	s       *settings
+	tokens  int
+	streams int
 }
 
 func newBenchDecodeCmd(a *app) *cobra.Command {
@@ -221,6 +269,9 @@ func newBenchModelCmd(a *app, part, count string, n int, short, long string) *co
 	fs := cmd.Flags()
 	fs.StringVar(&m.path, "model", "", "GGUF file, checkpoint or run; without it random weights")
 	fs.IntVar(&m.tokens, count, n, "tokens")
+	if part == "decode" {
+		fs.IntVar(&m.streams, "streams", 1, "sequences continued at once, each by its likeliest token")
+	}
 	f.add(fs, 5, 0.2)
 	m.s.addSome(fs, append([]string{"preset"}, modelKeys...))
 	return cmd
@@ -231,6 +282,9 @@ func (m modelFlags) cases(a *app) casesOf {
 		if m.tokens < 1 || m.tokens > 1<<20 {
 			return nil, usagef("choose at least 1", "%d tokens", m.tokens)
 		}
+		if m.streams < 0 || m.streams > infer.MaxBatch || m.part == "decode" && m.streams == 0 {
+			return nil, usagef(fmt.Sprintf("choose 1 to %d", infer.MaxBatch), "--streams %d", m.streams)
+		}
 		b := benchModel{path: m.path, name: filepath.Base(m.path)}
 		if m.path == "" {
 			var err error
@@ -238,7 +292,7 @@ func (m modelFlags) cases(a *app) casesOf {
 				return nil, err
 			}
 		}
-		c, err := l.modelCase(ctx, m.part, b, m.tokens)
+		c, err := l.modelCase(ctx, m.part, b, m.tokens, m.streams)
 		return []benchCase{c}, err
 	}
 }

@@ -163,7 +163,7 @@ func newChart(rows []benchRow) *chart {
 	peers := peerNames(rows)
 	peaks := map[int][]float64{}
 	for _, r := range rows {
-		on, shade := plural(r.Threads, "thread"), shadeOf(len(threads) > 1 && r.Threads == threads[0])
+		on, shade := onText(r.Threads), shadeOf(len(threads) > 1 && r.Threads == threads[0])
 		c.set("tern, "+on, lineOurs, shade(palette[0]), r.Name, r.Rate.Median)
 		for _, p := range r.Peers {
 			c.set(p.Name+", "+on, linePeer, shade(palette[1+slices.Index(peers, p.Name)%(len(palette)-1)]), r.Name, p.Rate.Median)

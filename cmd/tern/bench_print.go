@@ -93,7 +93,7 @@ func cells(r benchRow, peers []string) []string {
 		scalar = fmt.Sprintf("%s%s x %s", number(s.Rate.Median), mark, number(s.Ratio))
 	}
 	c := []string{
-		r.Name, fmt.Sprint(r.Threads), number(r.Rate.Median), number(r.Rate.Min) + "-" + number(r.Rate.Max), fmt.Sprintf("%.2f", r.Scaling),
+		r.Name, threadsText(r.Threads), number(r.Rate.Median), number(r.Rate.Min) + "-" + number(r.Rate.Max), fmt.Sprintf("%.2f", r.Scaling),
 		seconds(r.Seconds), orDash(strings.Join(peaks, ", ")), read, floor, scalar,
 	}
 	for _, name := range peers {
@@ -127,10 +127,34 @@ func (a *app) printNotes(rows []benchRow) {
 	}
 	for _, r := range rows {
 		if m := r.Memory; m != nil {
-			a.printf("memory of %s: states %s, values and layouts %s, high-water mark of the process after the first step %s\n",
-				r.Series, size(m.States), size(m.Planned), size(m.PeakRSS))
+			a.printf("memory of %s: states %s, values and layouts %s, high-water mark of the process after the first step %s%s\n",
+				r.Series, size(m.States), size(m.Planned), size(m.PeakRSS), deviceText(m.Device))
 		}
 	}
+}
+
+// threadsText is the number of threads of a backend that has such.
+func threadsText(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// onText says on what a row was measured.
+func onText(threads int) string {
+	if threads == 0 {
+		return "the device"
+	}
+	return plural(threads, "thread")
+}
+
+// deviceText says what of a device's own memory is in use.
+func deviceText(bytes int64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return ", in use on the device " + size(bytes)
 }
 
 func orDash(s string) string {

@@ -59,6 +59,7 @@ func TestTheJSONHasTheFieldsThatAreDocumented(t *testing.T) {
 		{"bench", "kernels", "--shape", "32x128", "--levels", "-127,5"},
 		{"bench", "train", "--config", "small.yaml"},
 		{"bench", "decode", "--config", "small.yaml", "--tokens", "3"},
+		{"bench", "decode", "--config", "small.yaml", "--tokens", "3", "--streams", "2"},
 		{"bench", "prefill", "--config", "small.yaml", "--prompt", "3"},
 		{"bench", "tokenizer", "--tokenizer", "gpt2:512", "--text", "train.txt"},
 	} {

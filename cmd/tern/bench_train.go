@@ -23,6 +23,7 @@ type benchMemory struct {
 	States  int64 `json:"states_bytes"`   // parameters, gradients, moments, packed weights
 	Planned int64 `json:"planned_bytes"`  // values and layouts beside them, of the larger graph
 	PeakRSS int64 `json:"peak_rss_bytes"` // of the process after the first step; 0 where nobody tells
+	Device  int64 `json:"device_bytes"`   // in use after it in the device's own memory, by whomever; 0 where it has none
 }
 
 // newTraining readies steps of a model on tokens drawn at random.
@@ -139,6 +140,13 @@ func (l *lab) trainMemory(c model.Config, r train.Recipe) (*benchMemory, error) 
 	be, err := l.backend(l.threadsOf("train")[0])
 	if err != nil {
 		return nil, err
+	}
+	if m, ok := be.(framework.OwnMemory); ok {
+		free, total, err := m.Memory()
+		if err != nil {
+			return nil, err
+		}
+		out.Device = total - free
 	}
 	seen := map[string]bool{}
 	for _, g := range []*graph.Graph{accumulate, apply} {

@@ -100,6 +100,14 @@ func (s sizesOf) decodeWork(before float64) work {
 	return s.token.plus(work{F32: s.attention * (before + 1), Bytes: s.cache * (before + 1)})
 }
 
+// streamsWork is that of one token of one of so many sequences, each of which has
+// so many others: the weights are read once for all.
+func (s sizesOf) streamsWork(before, streams float64) work {
+	w := s.decodeWork(before)
+	w.Bytes -= s.token.Bytes * (1 - 1/streams)
+	return w
+}
+
 // promptWork is that of a whole prompt: the weights are read once, the head
 // once, and a token looks at half of the others.
 func (s sizesOf) promptWork(n float64) work {

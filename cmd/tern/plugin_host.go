@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/errors"
 	"github.com/spf13/pflag"
 
+	"github.com/ternlm/tern/backends/gpu"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/plugins"
 	"github.com/ternlm/tern/plugins/store"
@@ -32,7 +33,8 @@ type pluginHost struct {
 
 	mu    sync.Mutex
 	open  map[string]*openPlugin
-	built []string // binaries of --plugin-dev, removed at the end
+	built []string                // binaries of --plugin-dev, removed at the end
+	of    map[string]plugins.Info // the plugins of backends that start them by themselves, by the backends' names
 }
 
 // openPlugin is a process that runs.
@@ -47,7 +49,22 @@ func newPluginHost(ctx context.Context, a *app) *pluginHost {
 	delegate()
 	h := &pluginHost{a: a, ctx: ctx}
 	hosts.Store(h)
+	gpu.UseStore(h.store)
 	return h
+}
+
+// brought notes the plugin of a backend that started it by itself.
+func (h *pluginHost) brought(be framework.Backend) {
+	p, ok := be.(interface{ Plugin() plugins.Info })
+	if h == nil || !ok {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.of == nil {
+		h.of = map[string]plugins.Info{}
+	}
+	h.of[be.Name()] = p.Plugin()
 }
 
 func (h *pluginHost) addTo(fs *pflag.FlagSet) {

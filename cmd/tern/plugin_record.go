@@ -35,6 +35,10 @@ func (h *pluginHost) records(specs ...string) []pluginRecord {
 		scheme, rest, _ := strings.Cut(spec, ":")
 		name, _, _ := strings.Cut(rest, ":")
 		p := h.open[name]
+		if i, ok := h.of[scheme]; ok {
+			all = append(all, pluginRecord{string(i.Kind), i.Name, i.Version, i.SHA256, spec, false})
+			continue
+		}
 		if scheme != pluginScheme || p == nil {
 			continue
 		}

@@ -30,6 +30,7 @@ type settings struct {
 type runSettings struct {
 	Data, Valid  string
 	Backend      string
+	Precision    string
 	Threads      int
 	Out          string
 	Resume       string
@@ -123,8 +124,9 @@ func (s *settings) runFlags(fs *pflag.FlagSet) {
 	r := &s.Run
 	fs.StringVar(&r.Data, "data", "", "token file to train on; without it the embedded stories")
 	fs.StringVar(&r.Valid, "valid", "", "token file to evaluate on; without it the embedded validation stories")
-	fs.StringVar(&r.Backend, "backend", "auto", "what computes, such as scalar or avx2:threads=4")
-	fs.IntVar(&r.Threads, "threads", 0, "worker threads; 0 is one for each processor")
+	fs.StringVar(&r.Backend, "backend", "auto", backendUsage)
+	fs.StringVar(&r.Precision, "precision", "", precisionUsage)
+	fs.IntVar(&r.Threads, "threads", 0, threadsUsage)
 	fs.StringVar(&r.Out, "out", "", "directory of the run; without it runs/PRESET-DATE-TIME")
 	fs.StringVar(&r.Resume, "resume", "none", "auto goes on from the newest checkpoint of the run; or name a run or a checkpoint")
 	fs.IntVar(&r.SaveEvery, "save-every", 0, "steps between checkpoints; 0 chooses, -1 is only at the end")
@@ -200,7 +202,7 @@ func (s *settings) resolve(from *resolved) error {
 // openBackend opens the chosen backend.
 func (s *settings) openBackend(a *app) (framework.Backend, error) {
 	_, given := s.set.Given("threads")
-	return a.openChosen(s.Run.Backend, s.Run.Threads, given)
+	return a.openChosen(s.Run.Backend, s.Run.Precision, s.Run.Threads, given)
 }
 
 // normalize writes specs as their owners write them, so that equal settings

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/backends/gpu"
 	"github.com/ternlm/tern/internal/memory"
 	"github.com/ternlm/tern/sweep"
 	"github.com/ternlm/tern/sweep/local"
@@ -29,13 +30,13 @@ func (a *app) runLocal(ctx context.Context, d *sweep.Dir, f runFlags) error {
 	if _, err := a.trialCommand(d, d.Plan.Trials[0], trialFlags{}); err != nil {
 		return err
 	}
-	free, known := memory.Available() // not known is no limit
-	if known {
-		free = max(1, free-free/10)
+	jobs, free, err := shareOut(d, f.jobs)
+	if err != nil {
+		return err
 	}
 	p := a.newSweepProgress(d)
 	s, err := local.Run(context.Background(), d, local.Options{
-		Jobs: f.jobs, Threads: f.threads, Memory: free, Base: processBytes, Retry: f.retry, Stop: stop, Observe: p.event,
+		Jobs: jobs, Threads: f.threads, Memory: free, Base: processBytes, Retry: f.retry, Stop: stop, Observe: p.event,
 		Command: func(t sweep.Trial, threads int) sweep.Command {
 			c, _ := a.trialCommand(d, t, trialFlags{threads: threads}) // it went well above
 			return c
@@ -53,6 +54,37 @@ func (a *app) runLocal(ctx context.Context, d *sweep.Dir, f runFlags) error {
 		return errors.Wrap(train.ErrStopped, "run the same command to go on")
 	}
 	return a.requireDone(d)
+}
+
+// shareOut says how many trials may run at once, 0 is one for each processor, and
+// how much memory they may take together, 0 is no limit. Trials on a device are no
+// sooner done side by side, and each takes a context's memory there: without a
+// number they run one by one.
+func shareOut(d *sweep.Dir, jobs int) (int, int64, error) {
+	spec := ""
+	for _, t := range d.Plan.Trials {
+		if name, _, _ := strings.Cut(t.Settings["backend"], ":"); name == gpu.Name {
+			spec = t.Settings["backend"]
+		}
+	}
+	free, known := memory.Available()
+	switch {
+	case spec != "" && jobs <= 1:
+		return 1, 0, nil
+	case spec != "":
+		be, err := openBackend(spec, 0)
+		if err != nil {
+			return 0, 0, err
+		}
+		free, known, err = memory.Free(be)
+		if err = errors.CombineErrors(err, be.Close()); err != nil {
+			return 0, 0, err
+		}
+	}
+	if !known {
+		return jobs, 0, nil
+	}
+	return jobs, max(1, free-free/10), nil
 }
 
 // stopAfter returns a channel that is closed by a signal or after a time; 0 is

@@ -81,6 +81,7 @@ func (r *resolver) resolve(given map[string]string) (out sweep.Resolved, err err
 		out.Settings[v.Key] = v.Value
 	}
 	out.Settings["backend"] = c.Backend
+	delete(out.Settings, "precision") // it is an option of the backend now
 	for key := range refusedKeys {
 		delete(out.Settings, key)
 	}
@@ -156,7 +157,7 @@ func (r *resolver) text(which, path, tok string, open func(context.Context, stri
 // without threads, and with its own name for auto.
 func (r *resolver) backend(s *settings) (string, framework.Backend, error) {
 	_, given := s.set.Given("threads")
-	spec, _, err := r.a.chooseThreads(s.Run.Backend, s.Run.Threads, given)
+	spec, _, err := r.a.chooseBackend(s.Run.Backend, s.Run.Precision, s.Run.Threads, given)
 	if err != nil {
 		return "", nil, err
 	}

@@ -47,7 +47,7 @@ type runFlags struct {
 }
 
 func (f *runFlags) add(fs *pflag.FlagSet) {
-	fs.IntVar(&f.jobs, "jobs", 0, "most trials at once; 0 is one for each processor, or as many as the memory carries")
+	fs.IntVar(&f.jobs, "jobs", 0, "most trials at once; 0 is one for each processor, or as many as the memory carries, and 1 on a GPU")
 	fs.IntVar(&f.threads, "threads", 0, "worker threads of each trial; 0 shares the processors out. Results do not depend on it")
 	fs.BoolVar(&f.retry, "retry", false, "run failed trials again")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "only say what would be done")

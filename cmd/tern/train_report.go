@@ -36,7 +36,7 @@ func (j *job) announce() error {
 	line("", "quantizer %s, residual %s", m.Quant, m.Residual)
 	line("data", "%s: %s tokens", j.train.Name, thousands(j.train.Len()))
 	line("", "%s: %s tokens", j.valid.Name, thousands(j.valid.Len()))
-	line("backend", "%s on %s, %s", j.info.Backend.Name, j.device(), plural(j.info.Backend.Threads, "thread"))
+	line("backend", "%s on %s", j.info.Backend.Name, strings.Join(append([]string{j.device()}, j.how()...), ", "))
 	perStep, steps := s.Recipe.TokensPerStep(), s.Recipe.Steps
 	line("recipe", "%s: %s steps of %s tokens = %s tokens, %.1f times the text; %s", s.RecipeName, thousands(steps), thousands(perStep),
 		thousands(steps*perStep), float64(steps)*float64(s.Recipe.Batch*s.Recipe.Accum)/float64(j.batches.Len()), s.Recipe.Optimizer)
@@ -51,11 +51,21 @@ func (j *job) announce() error {
 	return nil
 }
 
+// device is where the job computes: on the processor, by the name that the system
+// has for it, or on what the backend says.
 func (j *job) device() string {
-	if cpu := j.info.Machine.CPU; cpu != "" {
+	if cpu := j.info.Machine.CPU; cpu != "" && !onDevice(j.be) {
 		return cpu
 	}
 	return j.info.Backend.Device
+}
+
+// how is what there is to say of the backend beside its device.
+func (j *job) how() []string {
+	if n := j.info.Backend.Threads; n > 0 {
+		return []string{plural(n, "thread")}
+	}
+	return j.info.Backend.Notes
 }
 
 func plural(n int, noun string) string {

@@ -10,6 +10,13 @@ import (
 // says so.
 func Available() (int64, bool) { return availableMemory() }
 
+// Free returns the bytes that are free in the memory that be computes in: its
+// device's own, or this machine's. ok is false where nobody knows.
+func Free(be framework.Backend) (free int64, ok bool, err error) {
+	r, ok, err := roomOf(be)
+	return r.free, ok, err
+}
+
 // Estimate is what Check holds against the memory that is free: the bytes of
 // the graph's states, of Extra, and of the values as the backend says, which
 // count 0 where it does not.

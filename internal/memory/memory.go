@@ -1,5 +1,5 @@
 // Package memory refuses, before anything is allocated, what would not fit in
-// this machine's memory.
+// the memory that a backend computes in: its device's own, or this machine's.
 package memory
 
 import (
@@ -31,20 +31,44 @@ type Load struct {
 // smallerModel is the hint where the batch is not to blame.
 const smallerModel = "the model itself is too large: lower dim, layers, ffn or the vocabulary (tokenizer)"
 
+// room is the memory that a backend computes in.
+type room struct {
+	free, total int64
+	device      string // "" is this machine
+}
+
+// roomOf returns the memory of be: its device's own where it has such, else this
+// machine's. ok is false where nobody knows.
+func roomOf(be framework.Backend) (r room, ok bool, err error) {
+	if own, ok := be.(framework.OwnMemory); ok {
+		r.device = be.Name()
+		if d, ok := be.(framework.Describer); ok && d.Describe().Device != "" {
+			r.device = d.Describe().Device
+		}
+		r.free, r.total, err = own.Memory()
+		return r, err == nil, errors.Wrap(err, "free memory of the device")
+	}
+	r.free, ok = availableMemory()
+	return r, ok, nil
+}
+
+// fits reports whether so many bytes are free.
+func (r *room) fits(bytes int64) bool {
+	if bytes > r.free && r.device == "" {
+		debug.FreeOSMemory() // garbage is not taken
+		r.free, _ = availableMemory()
+	}
+	return bytes <= r.free
+}
+
 // Check estimates what l takes before anything is allocated: the graph's
 // states, and what the backend says that its values take. It returns ErrNotEnough
-// with a hint where that is more than is free, and nil where nobody knows.
+// with a hint where that is more than is free in the memory that be computes in,
+// and nil where nobody knows.
 func Check(be framework.Backend, l Load) error {
-	available, ok := availableMemory()
-	if !ok {
-		return nil
-	}
-	fits := func(bytes int64) bool {
-		if bytes > available {
-			debug.FreeOSMemory() // garbage is not taken
-			available, _ = availableMemory()
-		}
-		return bytes <= available
+	r, ok, err := roomOf(be)
+	if err != nil || !ok {
+		return err
 	}
 	states := l.Extra
 	for _, n := range l.Graph.States {
@@ -54,17 +78,30 @@ func Check(be framework.Backend, l Load) error {
 	if hint == "" {
 		hint = smallerModel
 	}
-	if fits(states) {
+	if r.fits(states) {
 		values, err := estimate(be, l.Graph)
 		if err != nil {
 			return errors.Wrap(err, "estimate memory")
 		}
-		if need, hint = states+values, l.Lower; fits(need) {
+		if need, hint = states+values, l.Lower; r.fits(need) {
 			return nil
 		}
 	}
+	return r.refuse(l.What, need, states, hint)
+}
+
+// refuse is the error of what does not fit.
+func (r *room) refuse(what string, need, states int64, hint string) error {
 	const mib = 1 << 20
-	err := errors.Wrapf(ErrNotEnough, "%s takes at least %d MiB (%d for its states), %d MiB are free", l.What, need/mib, states/mib, available/mib)
+	if r.device == "" {
+		err := errors.Wrapf(ErrNotEnough, "%s takes at least %d MiB (%d for its states), %d MiB are free", what, need/mib, states/mib, r.free/mib)
+		return errors.WithHint(err, hint)
+	}
+	err := errors.Wrapf(ErrNotEnough, "%s takes at least %d MiB (%d for its states), %d of %d MiB are free on %s",
+		what, need/mib, states/mib, r.free/mib, r.total/mib, r.device)
+	if need <= r.total { // it is others that are in the way
+		hint += "; or end what else uses the device"
+	}
 	return errors.WithHint(err, hint)
 }
 

@@ -17,11 +17,13 @@ import (
 	goplugin "github.com/hashicorp/go-plugin/runner"
 )
 
-// allowed are the variables of the host's environment that a plugin sees.
+// allowed are the variables of the host's environment that a plugin sees. Those
+// of CUDA say which devices there are and where the toolkit lies; they are no
+// secrets, so every plugin gets them, whatever it calls itself.
 var allowed = []string{
 	"PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "TZ", "XDG_CACHE_HOME",
 	"GOMAXPROCS", "GOMEMLIMIT", "GODEBUG", "GOTRACEBACK", "GOCOVERDIR",
-	"CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+	"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_PATH", "CUDA_HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
 	"SYSTEMROOT", "TEMP", "TMP", "USERPROFILE", "LOCALAPPDATA", // Windows
 }
 

@@ -179,6 +179,7 @@ type BackendOpenReply struct {
 	Notes         []string               `protobuf:"bytes,5,rep,name=notes,proto3" json:"notes,omitempty"`
 	Estimates     bool                   `protobuf:"varint,6,opt,name=estimates,proto3" json:"estimates,omitempty"` // Estimate is there
 	Nonce         []byte                 `protobuf:"bytes,7,opt,name=nonce,proto3" json:"nonce,omitempty"`          // of the arena, when it is mapped
+	Memory        bool                   `protobuf:"varint,8,opt,name=memory,proto3" json:"memory,omitempty"`       // Memory is there: the device has memory of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +261,13 @@ func (x *BackendOpenReply) GetNonce() []byte {
 		return x.Nonce
 	}
 	return nil
+}
+
+func (x *BackendOpenReply) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
 }
 
 type BackendStoreRequest struct {
@@ -840,6 +848,59 @@ func (x *BackendEstimate) GetBytes() int64 {
 	return 0
 }
 
+// BackendMemory is the device's own memory, in bytes.
+type BackendMemory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Free          int64                  `protobuf:"varint,1,opt,name=free,proto3" json:"free,omitempty"` // whoever takes the rest
+	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackendMemory) Reset() {
+	*x = BackendMemory{}
+	mi := &file_backend_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackendMemory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackendMemory) ProtoMessage() {}
+
+func (x *BackendMemory) ProtoReflect() protoreflect.Message {
+	mi := &file_backend_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackendMemory.ProtoReflect.Descriptor instead.
+func (*BackendMemory) Descriptor() ([]byte, []int) {
+	return file_backend_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *BackendMemory) GetFree() int64 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *BackendMemory) GetTotal() int64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
 type BackendRunRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"fixed64,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -854,7 +915,7 @@ type BackendRunRequest struct {
 
 func (x *BackendRunRequest) Reset() {
 	*x = BackendRunRequest{}
-	mi := &file_backend_proto_msgTypes[14]
+	mi := &file_backend_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +927,7 @@ func (x *BackendRunRequest) String() string {
 func (*BackendRunRequest) ProtoMessage() {}
 
 func (x *BackendRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[14]
+	mi := &file_backend_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +940,7 @@ func (x *BackendRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendRunRequest.ProtoReflect.Descriptor instead.
 func (*BackendRunRequest) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{14}
+	return file_backend_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *BackendRunRequest) GetSession() uint64 {
@@ -934,7 +995,7 @@ type BackendRunChunk struct {
 
 func (x *BackendRunChunk) Reset() {
 	*x = BackendRunChunk{}
-	mi := &file_backend_proto_msgTypes[15]
+	mi := &file_backend_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1007,7 @@ func (x *BackendRunChunk) String() string {
 func (*BackendRunChunk) ProtoMessage() {}
 
 func (x *BackendRunChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[15]
+	mi := &file_backend_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1020,7 @@ func (x *BackendRunChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendRunChunk.ProtoReflect.Descriptor instead.
 func (*BackendRunChunk) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{15}
+	return file_backend_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *BackendRunChunk) GetHead() *BackendRunRequest {
@@ -985,7 +1046,7 @@ type BackendData struct {
 
 func (x *BackendData) Reset() {
 	*x = BackendData{}
-	mi := &file_backend_proto_msgTypes[16]
+	mi := &file_backend_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1058,7 @@ func (x *BackendData) String() string {
 func (*BackendData) ProtoMessage() {}
 
 func (x *BackendData) ProtoReflect() protoreflect.Message {
-	mi := &file_backend_proto_msgTypes[16]
+	mi := &file_backend_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1071,7 @@ func (x *BackendData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendData.ProtoReflect.Descriptor instead.
 func (*BackendData) Descriptor() ([]byte, []int) {
-	return file_backend_proto_rawDescGZIP(), []int{16}
+	return file_backend_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *BackendData) GetData() []byte {
@@ -1033,7 +1094,7 @@ const file_backend_proto_rawDesc = "" +
 	"\x12BackendOpenRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x18\n" +
 	"\aoptions\x18\x02 \x01(\tR\aoptions\x12\x14\n" +
-	"\x05arena\x18\x03 \x01(\x04R\x05arena\"\xba\x01\n" +
+	"\x05arena\x18\x03 \x01(\x04R\x05arena\"\xd2\x01\n" +
 	"\x10BackendOpenReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x18\n" +
@@ -1041,7 +1102,8 @@ const file_backend_proto_rawDesc = "" +
 	"\x06native\x18\x04 \x03(\tR\x06native\x12\x14\n" +
 	"\x05notes\x18\x05 \x03(\tR\x05notes\x12\x1c\n" +
 	"\testimates\x18\x06 \x01(\bR\testimates\x12\x14\n" +
-	"\x05nonce\x18\a \x01(\fR\x05nonce\"W\n" +
+	"\x05nonce\x18\a \x01(\fR\x05nonce\x12\x16\n" +
+	"\x06memory\x18\b \x01(\bR\x06memory\"W\n" +
 	"\x13BackendStoreRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x16\n" +
@@ -1078,7 +1140,10 @@ const file_backend_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\fR\x04text\"'\n" +
 	"\x0fBackendEstimate\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\xe3\x01\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"9\n" +
+	"\rBackendMemory\x12\x12\n" +
+	"\x04free\x18\x01 \x01(\x03R\x04free\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"\xe3\x01\n" +
 	"\x11BackendRunRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x06R\asession\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1e\n" +
@@ -1092,7 +1157,7 @@ const file_backend_proto_rawDesc = "" +
 	"\x04head\x18\x01 \x01(\v2!.tern.plugin.v1.BackendRunRequestR\x04head\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"!\n" +
 	"\vBackendData\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\xe6\b\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data2\xab\t\n" +
 	"\aBackend\x12L\n" +
 	"\x04Open\x12\".tern.plugin.v1.BackendOpenRequest\x1a .tern.plugin.v1.BackendOpenReply\x12A\n" +
 	"\x05Close\x12\x1a.tern.plugin.v1.BackendRef\x1a\x1c.tern.plugin.v1.BackendEmpty\x12M\n" +
@@ -1106,7 +1171,8 @@ const file_backend_proto_rawDesc = "" +
 	"\tGetStream\x12!.tern.plugin.v1.BackendGetRequest\x1a\x1f.tern.plugin.v1.BackendGetChunk0\x01\x12G\n" +
 	"\aCompile\x12\x1c.tern.plugin.v1.BackendGraph\x1a\x1c.tern.plugin.v1.BackendEmpty(\x01\x12K\n" +
 	"\bEstimate\x12\x1c.tern.plugin.v1.BackendGraph\x1a\x1f.tern.plugin.v1.BackendEstimate(\x01\x12K\n" +
-	"\x0fCloseExecutable\x12\x1a.tern.plugin.v1.BackendRef\x1a\x1c.tern.plugin.v1.BackendEmpty\x12F\n" +
+	"\x0fCloseExecutable\x12\x1a.tern.plugin.v1.BackendRef\x1a\x1c.tern.plugin.v1.BackendEmpty\x12C\n" +
+	"\x06Memory\x12\x1a.tern.plugin.v1.BackendRef\x1a\x1d.tern.plugin.v1.BackendMemory\x12F\n" +
 	"\x03Run\x12!.tern.plugin.v1.BackendRunRequest\x1a\x1c.tern.plugin.v1.BackendEmpty\x12M\n" +
 	"\tRunStream\x12\x1f.tern.plugin.v1.BackendRunChunk\x1a\x1b.tern.plugin.v1.BackendData(\x010\x01\x12B\n" +
 	"\x06Cancel\x12\x1a.tern.plugin.v1.BackendRef\x1a\x1c.tern.plugin.v1.BackendEmptyB.Z,github.com/ternlm/tern/plugins/internal/wireb\x06proto3"
@@ -1123,7 +1189,7 @@ func file_backend_proto_rawDescGZIP() []byte {
 	return file_backend_proto_rawDescData
 }
 
-var file_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_backend_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_backend_proto_goTypes = []any{
 	(*BackendEmpty)(nil),        // 0: tern.plugin.v1.BackendEmpty
 	(*BackendRef)(nil),          // 1: tern.plugin.v1.BackendRef
@@ -1139,16 +1205,17 @@ var file_backend_proto_goTypes = []any{
 	(*BackendGetChunk)(nil),     // 11: tern.plugin.v1.BackendGetChunk
 	(*BackendGraph)(nil),        // 12: tern.plugin.v1.BackendGraph
 	(*BackendEstimate)(nil),     // 13: tern.plugin.v1.BackendEstimate
-	(*BackendRunRequest)(nil),   // 14: tern.plugin.v1.BackendRunRequest
-	(*BackendRunChunk)(nil),     // 15: tern.plugin.v1.BackendRunChunk
-	(*BackendData)(nil),         // 16: tern.plugin.v1.BackendData
+	(*BackendMemory)(nil),       // 14: tern.plugin.v1.BackendMemory
+	(*BackendRunRequest)(nil),   // 15: tern.plugin.v1.BackendRunRequest
+	(*BackendRunChunk)(nil),     // 16: tern.plugin.v1.BackendRunChunk
+	(*BackendData)(nil),         // 17: tern.plugin.v1.BackendData
 }
 var file_backend_proto_depIdxs = []int32{
 	6,  // 0: tern.plugin.v1.BackendPutRequest.tensor:type_name -> tern.plugin.v1.BackendTensor
 	7,  // 1: tern.plugin.v1.BackendPutChunk.head:type_name -> tern.plugin.v1.BackendPutRequest
 	6,  // 2: tern.plugin.v1.BackendRunRequest.inputs:type_name -> tern.plugin.v1.BackendTensor
 	6,  // 3: tern.plugin.v1.BackendRunRequest.outputs:type_name -> tern.plugin.v1.BackendTensor
-	14, // 4: tern.plugin.v1.BackendRunChunk.head:type_name -> tern.plugin.v1.BackendRunRequest
+	15, // 4: tern.plugin.v1.BackendRunChunk.head:type_name -> tern.plugin.v1.BackendRunRequest
 	2,  // 5: tern.plugin.v1.Backend.Open:input_type -> tern.plugin.v1.BackendOpenRequest
 	1,  // 6: tern.plugin.v1.Backend.Close:input_type -> tern.plugin.v1.BackendRef
 	4,  // 7: tern.plugin.v1.Backend.NewStore:input_type -> tern.plugin.v1.BackendStoreRequest
@@ -1161,26 +1228,28 @@ var file_backend_proto_depIdxs = []int32{
 	12, // 14: tern.plugin.v1.Backend.Compile:input_type -> tern.plugin.v1.BackendGraph
 	12, // 15: tern.plugin.v1.Backend.Estimate:input_type -> tern.plugin.v1.BackendGraph
 	1,  // 16: tern.plugin.v1.Backend.CloseExecutable:input_type -> tern.plugin.v1.BackendRef
-	14, // 17: tern.plugin.v1.Backend.Run:input_type -> tern.plugin.v1.BackendRunRequest
-	15, // 18: tern.plugin.v1.Backend.RunStream:input_type -> tern.plugin.v1.BackendRunChunk
-	1,  // 19: tern.plugin.v1.Backend.Cancel:input_type -> tern.plugin.v1.BackendRef
-	3,  // 20: tern.plugin.v1.Backend.Open:output_type -> tern.plugin.v1.BackendOpenReply
-	0,  // 21: tern.plugin.v1.Backend.Close:output_type -> tern.plugin.v1.BackendEmpty
-	0,  // 22: tern.plugin.v1.Backend.NewStore:output_type -> tern.plugin.v1.BackendEmpty
-	0,  // 23: tern.plugin.v1.Backend.CloseStore:output_type -> tern.plugin.v1.BackendEmpty
-	5,  // 24: tern.plugin.v1.Backend.Names:output_type -> tern.plugin.v1.BackendNames
-	0,  // 25: tern.plugin.v1.Backend.Put:output_type -> tern.plugin.v1.BackendEmpty
-	10, // 26: tern.plugin.v1.Backend.Get:output_type -> tern.plugin.v1.BackendGetReply
-	0,  // 27: tern.plugin.v1.Backend.PutStream:output_type -> tern.plugin.v1.BackendEmpty
-	11, // 28: tern.plugin.v1.Backend.GetStream:output_type -> tern.plugin.v1.BackendGetChunk
-	0,  // 29: tern.plugin.v1.Backend.Compile:output_type -> tern.plugin.v1.BackendEmpty
-	13, // 30: tern.plugin.v1.Backend.Estimate:output_type -> tern.plugin.v1.BackendEstimate
-	0,  // 31: tern.plugin.v1.Backend.CloseExecutable:output_type -> tern.plugin.v1.BackendEmpty
-	0,  // 32: tern.plugin.v1.Backend.Run:output_type -> tern.plugin.v1.BackendEmpty
-	16, // 33: tern.plugin.v1.Backend.RunStream:output_type -> tern.plugin.v1.BackendData
-	0,  // 34: tern.plugin.v1.Backend.Cancel:output_type -> tern.plugin.v1.BackendEmpty
-	20, // [20:35] is the sub-list for method output_type
-	5,  // [5:20] is the sub-list for method input_type
+	1,  // 17: tern.plugin.v1.Backend.Memory:input_type -> tern.plugin.v1.BackendRef
+	15, // 18: tern.plugin.v1.Backend.Run:input_type -> tern.plugin.v1.BackendRunRequest
+	16, // 19: tern.plugin.v1.Backend.RunStream:input_type -> tern.plugin.v1.BackendRunChunk
+	1,  // 20: tern.plugin.v1.Backend.Cancel:input_type -> tern.plugin.v1.BackendRef
+	3,  // 21: tern.plugin.v1.Backend.Open:output_type -> tern.plugin.v1.BackendOpenReply
+	0,  // 22: tern.plugin.v1.Backend.Close:output_type -> tern.plugin.v1.BackendEmpty
+	0,  // 23: tern.plugin.v1.Backend.NewStore:output_type -> tern.plugin.v1.BackendEmpty
+	0,  // 24: tern.plugin.v1.Backend.CloseStore:output_type -> tern.plugin.v1.BackendEmpty
+	5,  // 25: tern.plugin.v1.Backend.Names:output_type -> tern.plugin.v1.BackendNames
+	0,  // 26: tern.plugin.v1.Backend.Put:output_type -> tern.plugin.v1.BackendEmpty
+	10, // 27: tern.plugin.v1.Backend.Get:output_type -> tern.plugin.v1.BackendGetReply
+	0,  // 28: tern.plugin.v1.Backend.PutStream:output_type -> tern.plugin.v1.BackendEmpty
+	11, // 29: tern.plugin.v1.Backend.GetStream:output_type -> tern.plugin.v1.BackendGetChunk
+	0,  // 30: tern.plugin.v1.Backend.Compile:output_type -> tern.plugin.v1.BackendEmpty
+	13, // 31: tern.plugin.v1.Backend.Estimate:output_type -> tern.plugin.v1.BackendEstimate
+	0,  // 32: tern.plugin.v1.Backend.CloseExecutable:output_type -> tern.plugin.v1.BackendEmpty
+	14, // 33: tern.plugin.v1.Backend.Memory:output_type -> tern.plugin.v1.BackendMemory
+	0,  // 34: tern.plugin.v1.Backend.Run:output_type -> tern.plugin.v1.BackendEmpty
+	17, // 35: tern.plugin.v1.Backend.RunStream:output_type -> tern.plugin.v1.BackendData
+	0,  // 36: tern.plugin.v1.Backend.Cancel:output_type -> tern.plugin.v1.BackendEmpty
+	21, // [21:37] is the sub-list for method output_type
+	5,  // [5:21] is the sub-list for method input_type
 	5,  // [5:5] is the sub-list for extension type_name
 	5,  // [5:5] is the sub-list for extension extendee
 	0,  // [0:5] is the sub-list for field type_name
@@ -1197,7 +1266,7 @@ func file_backend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_backend_proto_rawDesc), len(file_backend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

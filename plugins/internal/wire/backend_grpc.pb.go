@@ -31,6 +31,7 @@ const (
 	Backend_Compile_FullMethodName         = "/tern.plugin.v1.Backend/Compile"
 	Backend_Estimate_FullMethodName        = "/tern.plugin.v1.Backend/Estimate"
 	Backend_CloseExecutable_FullMethodName = "/tern.plugin.v1.Backend/CloseExecutable"
+	Backend_Memory_FullMethodName          = "/tern.plugin.v1.Backend/Memory"
 	Backend_Run_FullMethodName             = "/tern.plugin.v1.Backend/Run"
 	Backend_RunStream_FullMethodName       = "/tern.plugin.v1.Backend/RunStream"
 	Backend_Cancel_FullMethodName          = "/tern.plugin.v1.Backend/Cancel"
@@ -72,6 +73,8 @@ type BackendClient interface {
 	Compile(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[BackendGraph, BackendEmpty], error)
 	Estimate(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[BackendGraph, BackendEstimate], error)
 	CloseExecutable(ctx context.Context, in *BackendRef, opts ...grpc.CallOption) (*BackendEmpty, error)
+	// Memory: only where BackendOpenReply.memory is set.
+	Memory(ctx context.Context, in *BackendRef, opts ...grpc.CallOption) (*BackendMemory, error)
 	Run(ctx context.Context, in *BackendRunRequest, opts ...grpc.CallOption) (*BackendEmpty, error)
 	// RunStream: the first chunk has head, the rest the bytes of all inputs, one
 	// after another. The replies are the bytes of all outputs.
@@ -226,6 +229,16 @@ func (c *backendClient) CloseExecutable(ctx context.Context, in *BackendRef, opt
 	return out, nil
 }
 
+func (c *backendClient) Memory(ctx context.Context, in *BackendRef, opts ...grpc.CallOption) (*BackendMemory, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BackendMemory)
+	err := c.cc.Invoke(ctx, Backend_Memory_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *backendClient) Run(ctx context.Context, in *BackendRunRequest, opts ...grpc.CallOption) (*BackendEmpty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(BackendEmpty)
@@ -295,6 +308,8 @@ type BackendServer interface {
 	Compile(grpc.ClientStreamingServer[BackendGraph, BackendEmpty]) error
 	Estimate(grpc.ClientStreamingServer[BackendGraph, BackendEstimate]) error
 	CloseExecutable(context.Context, *BackendRef) (*BackendEmpty, error)
+	// Memory: only where BackendOpenReply.memory is set.
+	Memory(context.Context, *BackendRef) (*BackendMemory, error)
 	Run(context.Context, *BackendRunRequest) (*BackendEmpty, error)
 	// RunStream: the first chunk has head, the rest the bytes of all inputs, one
 	// after another. The replies are the bytes of all outputs.
@@ -346,6 +361,9 @@ func (UnimplementedBackendServer) Estimate(grpc.ClientStreamingServer[BackendGra
 }
 func (UnimplementedBackendServer) CloseExecutable(context.Context, *BackendRef) (*BackendEmpty, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseExecutable not implemented")
+}
+func (UnimplementedBackendServer) Memory(context.Context, *BackendRef) (*BackendMemory, error) {
+	return nil, status.Error(codes.Unimplemented, "method Memory not implemented")
 }
 func (UnimplementedBackendServer) Run(context.Context, *BackendRunRequest) (*BackendEmpty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Run not implemented")
@@ -553,6 +571,24 @@ func _Backend_CloseExecutable_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Backend_Memory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BackendRef)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BackendServer).Memory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Backend_Memory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BackendServer).Memory(ctx, req.(*BackendRef))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Backend_Run_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(BackendRunRequest)
 	if err := dec(in); err != nil {
@@ -634,6 +670,10 @@ var Backend_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CloseExecutable",
 			Handler:    _Backend_CloseExecutable_Handler,
+		},
+		{
+			MethodName: "Memory",
+			Handler:    _Backend_Memory_Handler,
 		},
 		{
 			MethodName: "Run",

@@ -212,4 +212,3 @@ func TestReductionsOfABlockReachEveryThread(t *testing.T) {
 		}
 	}
 }
-

@@ -79,6 +79,9 @@ func Target(archs []int, major, minor int) (string, error) {
 	return fmt.Sprintf("compute_%d", best), nil
 }
 
+// Compiles reports whether there is NVRTC.
+func (c *Compiler) Compiles() bool { return c.nvrtc != nil }
+
 // Compile returns the code of a source, from the cache if it is there. Options
 // are NVRTC's, without the architecture. Two goroutines that ask for the same
 // code at a time get that of one compilation. Errors are driver.ErrCompile, and

@@ -1,0 +1,41 @@
+package cuda
+
+import (
+	"os"
+	"testing"
+
+	"github.com/cockroachdb/errors"
+
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/fake"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/kernel"
+)
+
+// nvrtc opens NVIDIA's own compiler, which needs no device. It is looked for in
+// NVRTC_DIR, and where the system has it.
+func nvrtc(t *testing.T) *driver.NVRTC {
+	t.Helper()
+	n, err := driver.OpenNVRTC(driver.Search{Dir: os.Getenv("NVRTC_DIR")})
+	if errors.Is(err, driver.ErrNoNVRTC) && os.Getenv("NVRTC_DIR") == "" {
+		t.Skipf("%s%v", fake.NotChecked, err)
+	}
+	must(t, err)
+	return n
+}
+
+func TestNVRTCTakesEveryKernel(t *testing.T) {
+	n := nvrtc(t)
+	for _, device := range []struct{ major, minor int }{{8, 0}, {9, 0}, {10, 0}} {
+		c, err := kernel.New(kernel.Options{NVRTC: n, Major: device.major, Minor: device.minor})
+		must(t, err)
+		for _, src := range sources() {
+			image, err := c.Compile(src, "--std=c++17")
+			if err != nil {
+				t.Error(err)
+			} else if image.Log != "" {
+				t.Errorf("%s for %s: %s", src.Name, image.Target, image.Log)
+			}
+			t.Logf("%s for %s: %d bytes", src.Name, image.Target, len(image.Code))
+		}
+	}
+}
