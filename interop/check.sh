@@ -22,37 +22,15 @@ if [ -z "$dir" ]; then
 	trap 'rm -rf "$dir"' EXIT
 fi
 steps=${STEPS:-100}
-llamacpp=@node-llama-cpp/linux-x64 version=3.22.1 # the npm package that has llama.cpp's libraries
 packages=(numpy==2.4.6 gguf==0.19.0 tokenizers==0.23.3 safetensors==0.8.0)
 mkdir -p "$dir" && cd "$dir"
-dir=$PWD libs=$PWD/package/bins/linux-x64 python=$PWD/venv/bin/python
-: >table.txt
-
-say() { printf '%s\n' "$*" >&2; }
-
-# try runs a command whose failure shows in what is compared next.
-try() { "$@" >/dev/null || say "failed: $*"; }
-
-# need installs Debian's package $1 where the command that follows fails.
-need() {
-	local package=$1
-	shift
-	"$@" >/dev/null 2>&1 || { apt-get update -q && apt-get install -y -q --no-install-recommends "$package"; } >&2
-}
+dir=$PWD
+. "$root/interop/lib.sh"
 
 install_others() {
-	if ! ls "$libs"/libllama.v*.so >/dev/null 2>&1; then
-		need npm npm --version
-		npm pack --silent "$llamacpp@$version" >/dev/null
-		tar xzf ./*linux-x64-"$version".tgz
-	fi
-	if ! "$python" -c 'import numpy, gguf, tokenizers, safetensors' 2>/dev/null; then
-		need python3-venv python3 -m ensurepip --version
-		python3 -m venv venv
-		"$python" -m pip install -q --disable-pip-version-check "${packages[@]}"
-	fi
-	gcc -O2 -Wall -Wextra -o llamacpp "$root/interop/llamacpp.c" -ldl -lm
-	(cd "$root" && go build -o "$dir/tern" ./cmd/tern)
+	install_llamacpp
+	install_python "numpy, gguf, tokenizers, safetensors" "${packages[@]}"
+	build_tern
 }
 
 # make_texts writes valid.bin and valid.ids, the validation stories as ids of
@@ -61,7 +39,7 @@ install_others() {
 make_texts() {
 	need zstd zstd --version
 	zstd -dcq "$root/data/tinystories/valid.txt.zst" >valid.txt
-	grep -v '^<|endoftext|>$' valid.txt >unmarked.txt
+	unmarked_stories >unmarked.txt
 	head -c 30000 unmarked.txt >stories.txt
 	# Without its last line feed, which data prepare leaves out.
 	printf %s "$(cat "$root"/README.md "$root"/docs/*.md | grep -vF '<|endoftext|>')" >text.txt
@@ -69,13 +47,6 @@ make_texts() {
 	./tern data prepare text.txt --tokenizer gpt2:4096 --out text --force >/dev/null
 	od -An -v -tu2 valid.bin >valid.ids
 	od -An -v -tu2 -w2 text.bin | tr -d ' ' | sed '$d' >text.ids # less the end-of-text id
-}
-
-# row adds a line to the table, "ok" where the condition for awk holds.
-row() { # condition, what, tern, other, difference, bound
-	local verdict=FAIL
-	if awk "BEGIN { exit !($1) }"; then verdict=ok; fi
-	printf '%-40s %11s %11s %10s %6s  %s\n' "${@:2}" $verdict | tee -a table.txt | grep 'FAIL$' >&2 || true
 }
 
 # bound_of prints the relative difference that a file's weights allow. Where they
@@ -90,27 +61,16 @@ bound_of() {
 	esac
 }
 
-# perplexity prints the one in the JSON of a command, or "none".
-perplexity() {
-	{ "$@" || say "failed: $*"; } | sed -n 's/.*"perplexity": *\([0-9.eE+-]*\).*/\1/p' | grep . || echo none
-}
-
 # compare holds tern on the model $1 against llama.cpp on the file $2, which is
 # left out where it is the same. BY=text lets each split a text by the vocabulary
 # in its file; else both are given ids.
 compare() {
-	local model=$1 file=${2:-$1} data=valid.bin mode=perplexity input=valid.ids bound ours theirs difference
+	local model=$1 file=${2:-$1} data=valid.bin mode=perplexity input=valid.ids bound ours theirs
 	if [ "${BY:-ids}" = text ]; then data=stories.txt mode=perplexity-text input=stories.txt; fi
 	bound=$(bound_of "$model")
-	ours=$(perplexity ./tern eval --model "$model" --data $data --windows 20 --window 256 --json)
-	theirs=$(perplexity ./llamacpp "$libs" $mode "$file" 20 256 <$input)
-	case "$ours $theirs" in
-	*none*) row 0 "$model" "$ours" "$theirs" - "$bound" ;;
-	*)
-		difference=$(awk "BEGIN { d = $theirs / $ours - 1; printf \"%.1e\", d < 0 ? -d : d }")
-		row "$difference < $bound" "$model" "$(printf %.5f "$ours")" "$(printf %.5f "$theirs")" "$difference" "$bound"
-		;;
-	esac
+	ours=$(member perplexity ./tern eval --model "$model" --data $data --windows 20 --window 256 --json)
+	theirs=$(member perplexity ./llamacpp "$libs" $mode "$file" 20 256 <$input)
+	near "$model" "$ours" "$theirs" "$bound"
 }
 
 # same compares two files that must be equal.
@@ -226,7 +186,4 @@ say "text and ids"
 llamacpp_text none-f32.gguf
 hugging_face none-f32.gguf
 
-printf '%-40s %11s %11s %10s %6s\n' "file" tern llama.cpp difference bound
-cat table.txt
-say "$(wc -l <table.txt) lines, $(grep -c 'FAIL$' table.txt || true) of them FAIL; $steps steps, $SECONDS seconds"
-! grep -q 'FAIL$' table.txt
+print_table file llama.cpp "$steps steps"

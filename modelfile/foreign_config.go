@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -16,6 +17,8 @@ const (
 	bitnetB158 = "bitnet-b1.58"      // BitNet b1.58 2B4T in bitnet.cpp
 	maxRoPE    = 1e6                 // most that a frequency is divided by
 	ropeFreqs  = "rope_freqs.weight" // Llama 3.1's divisors, one for each pair
+
+	hiddenActivation = "hidden_activation" // the key, after the architecture
 )
 
 // architecture is what the name of one implies.
@@ -60,8 +63,25 @@ func foreignConfig(meta gguf.Metadata, name string, a architecture) (model.Confi
 			return c, foreignError("%s is %d; tern runs models with %d", key(k), got, want)
 		}
 	}
+	m.activation(&c, name)
 	m.ropeScaling(&c, name)
 	return c, m.err
+}
+
+// activation reads the key by which converters of BitNet 2B4T say that it is
+// squared ReLU under the name bitnet too, where without it it is SiLU. llama.cpp
+// v0.5.0 does not read it there.
+func (m *metadata) activation(c *model.Config, arch string) {
+	key := arch + "." + hiddenActivation
+	switch kind := m.stringOr(key, cmp.Or(c.Activation, string(layers.SiLU))); {
+	case m.err != nil:
+	case kind == string(layers.SiLU):
+		c.Activation = ""
+	case kind == string(layers.ReLU2) && arch != Llama:
+		c.Activation = kind
+	default:
+		m.err = foreignError("%s is %q", key, kind)
+	}
 }
 
 // foreignError reports a model that tern has no graph for.
@@ -107,6 +127,7 @@ type yarn struct {
 	factor     float64 // by which the context is longer
 	fast, slow float64 // turns within the old context above and below which a frequency is high and low
 	context    int     // the old one
+	between    bool    // the ramp may begin and end between two pairs
 }
 
 // factors returns the divisor of each of the d/2 frequencies.
@@ -115,7 +136,11 @@ func (y yarn) factors(d int, theta float64) []float64 {
 	pair := func(turns float64) float64 {
 		return float64(d) * math.Log(float64(y.context)/(turns*2*math.Pi)) / (2 * math.Log(theta))
 	}
-	low, high := max(0, math.Floor(pair(y.fast))), min(float64(d-1), math.Ceil(pair(y.slow)))
+	low, high := pair(y.fast), pair(y.slow)
+	if !y.between {
+		low, high = math.Floor(low), math.Ceil(high)
+	}
+	low, high = max(0, low), min(float64(d-1), high)
 	f := make([]float64, d/2)
 	for i := range f {
 		ramp := 1 - min(1, max(0, (float64(i)-low)/max(0.001, high-low))) // 1: the frequency stays

@@ -119,6 +119,36 @@ func TestFilesOfOtherProgramsComputeTheSameBits(t *testing.T) {
 	}
 }
 
+// The architecture says which activation there is, unless a key does.
+func TestTheActivationOfABitNetFile(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(c *model.Config) { c.Head, c.Tied, c.SubNorm, c.Activation = "f16", true, true, "relu2" }))
+	path, _ := llamaFile(t, w, ggml.Q2_0)
+	for _, v := range []struct{ arch, key, want string }{
+		{"bitnet", "", ""},
+		{"bitnet", "silu", ""},
+		{"bitnet", "relu2", "relu2"},
+		{"bitnet-b1.58", "", "relu2"},
+		{"bitnet-b1.58", "silu", ""},
+		{"bitnet-b1.58", "relu2", "relu2"},
+	} {
+		f := foreignFile(t, path)
+		if got, _ := f.meta.Get("bitnet-b1.58.hidden_activation"); got != "relu2" {
+			t.Fatalf("tern writes %v", got)
+		}
+		for i, kv := range f.meta {
+			f.meta[i].Key = strings.Replace(kv.Key, "bitnet-b1.58.", v.arch+".", 1)
+		}
+		f.set("general.architecture", v.arch)
+		f.set(v.arch+".hidden_activation", nil)
+		if v.key != "" {
+			f.set(v.arch+".hidden_activation", v.key)
+		}
+		if got := must(f.read(t)).Model.Activation; got != v.want {
+			t.Errorf("%s, key %q: activation %q, want %q", v.arch, v.key, got, v.want)
+		}
+	}
+}
+
 func ramp(n int) []float64 {
 	f := make([]float64, n)
 	for i := range f {
@@ -223,6 +253,8 @@ func TestForeignModelsThatDoNotFitAreRefused(t *testing.T) {
 		"a sliding window":       {func(f *file) { f.set("llama.attention.sliding_window", uint32(8)) }, "sliding_window"},
 		"half rotary":            {func(f *file) { f.set("llama.rope.dimension_count", uint32(16)) }, "llama.rope.dimension_count is 16"},
 		"other values":           {func(f *file) { f.set("llama.attention.value_length", uint32(16)) }, "value_length"},
+		"an activation":          {func(f *file) { f.set("llama.hidden_activation", "gelu") }, `llama.hidden_activation is "gelu"`},
+		"llama's no activation":  {func(f *file) { f.set("llama.hidden_activation", "relu2") }, `llama.hidden_activation is "relu2"`},
 		"unknown scaling":        {func(f *file) { f.set("llama.rope.scaling.type", "longrope") }, `"longrope"`},
 		"a factor of nothing":    {func(f *file) { f.set("llama.rope.scaling.factor", float32(math.NaN())) }, "llama.rope.scaling.factor"},
 		"a missing tensor":       {func(f *file) { f.drop("blk.1.ffn_up.weight") }, "blk.1.ffn_up.weight"},

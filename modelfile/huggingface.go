@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"cmp"
 	"math"
 	"path/filepath"
 	"slices"
@@ -48,6 +49,9 @@ func fromHuggingFace(d *huggingface.Dir) (*Weights, error) {
 		case !ok || strings.HasSuffix(file, ".bias"):
 			return nil, foreignError("tensor %q has no place in the model", name)
 		case strings.HasSuffix(file, ".scale"):
+			if linear := strings.TrimSuffix(file, ".scale") + ".weight"; !linearFile(linear) {
+				return nil, foreignError("tensor %q is the scale of what is no linear layer of a block", name)
+			}
 			continue // read with its codes
 		case c.Tied && file == fileName("lm_head.weight"):
 			continue // a copy of the embedding
@@ -92,8 +96,14 @@ func huggingFaceConfig(h *huggingface.Config) (model.Config, error) {
 	case h.HiddenAct != "silu":
 		return c, foreignError("hidden_act is %q; tern knows silu and relu2", h.HiddenAct)
 	}
-	if q := h.Quantization; q != nil && q.UseRMSNorm {
-		return c, foreignError("quantization_config has use_rms_norm, a norm before each linear layer")
+	if q := h.Quantization; q != nil {
+		if q.UseRMSNorm {
+			return c, foreignError("quantization_config has use_rms_norm, a norm before each linear layer")
+		}
+		if q.Converts("lm_head") {
+			return c, errors.WithHint(foreignError("quantization_config has modules_to_not_convert without lm_head, so that the head is ternary"),
+				"transformers before version 5 left the head as it is all the same: if the model is of then, add \"lm_head\" to the list in config.json")
+		}
 	}
 	return c, scaleRoPE(&c, h.RopeScaling)
 }
@@ -111,20 +121,25 @@ func scaleRoPE(c *model.Config, s *huggingface.RopeScaling) error {
 	case "linear":
 		c.RoPEFactors = slices.Repeat([]float64{s.Factor}, c.HeadDim()/2)
 	case "yarn":
-		y := yarn{factor: s.Factor, fast: s.BetaFast, slow: s.BetaSlow, context: original}
-		if y.fast == 0 || y.slow == 0 {
-			y.fast, y.slow = 32, 1
-		}
+		y := yarn{factor: s.Factor, fast: cmp.Or(s.BetaFast, 32), slow: cmp.Or(s.BetaSlow, 1), context: original, between: s.NotTruncated}
 		c.RoPEFactors = y.factors(c.HeadDim(), c.RoPETheta)
-		if c.RoPEGain = s.AttentionFactor; c.RoPEGain == 0 {
-			c.RoPEGain = 1 + 0.1*math.Log(s.Factor)
-		}
+		c.RoPEGain = cmp.Or(s.AttentionFactor, yarnGain(s))
 	case "llama3":
 		c.RoPEFactors = llama3Factors(c, s, float64(original))
 	default:
 		return foreignError("rope_scaling is %q; tern knows linear, yarn and llama3", s.Type)
 	}
 	return nil
+}
+
+// yarnGain is what queries and keys are multiplied by where the file does not say
+// (_compute_yarn_parameters of transformers' modeling_rope_utils.py).
+func yarnGain(s *huggingface.RopeScaling) float64 {
+	gain := func(m float64) float64 { return 1 + 0.1*m*math.Log(s.Factor) }
+	if s.MScale != 0 && s.MScaleAllDim != 0 {
+		return gain(s.MScale) / gain(s.MScaleAllDim)
+	}
+	return gain(1)
 }
 
 // llama3Factors divides low frequencies by the factor, leaves high ones and goes
@@ -211,9 +226,7 @@ func quantizedByConfig(c *huggingface.Config, name string) bool {
 	if q == nil {
 		return c.WeightBits == 1
 	}
-	module := strings.TrimSuffix(name, ".weight")
-	kept := slices.ContainsFunc(q.NotConverted, func(s string) bool { return slices.Contains(strings.Split(module, "."), s) || module == s })
-	return !kept && q.Scaling() == huggingface.Online
+	return q.Scaling() == huggingface.Online && q.Converts(strings.TrimSuffix(name, ".weight"))
 }
 
 // weightScale returns what reads the factor of a weight's codes, and whether it

@@ -178,7 +178,7 @@ func TestOnlineBitNetWeightsAreQuantizedByTheirMean(t *testing.T) {
 	}
 	for name, q := range map[string]*huggingface.Quantization{
 		"online": {LinearClass: "autobitlinear", Mode: "online"},
-		"kept":   {LinearClass: "autobitlinear", Mode: "online", NotConverted: []string{"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
+		"kept":   {LinearClass: "autobitlinear", Mode: "online", NotConverted: []string{"lm_head", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}},
 	} {
 		back, err := modelfile.Open(bitNetDirectory(t, w, q, floats))
 		if err != nil {
@@ -203,6 +203,7 @@ func TestHuggingFaceModelsThatDoNotFitAreRefused(t *testing.T) {
 		"a bias":            {`"attention_bias": false`, `"attention_bias": true`, "bias"},
 		"an activation":     {`"hidden_act": "silu"`, `"hidden_act": "gelu"`, "gelu"},
 		"dynamic positions": {`"rope_scaling": null`, `"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}`, "dynamic"},
+		"a ternary head":    {`"rope_scaling": null`, `"quantization_config": {"quant_method": "bitnet", "modules_to_not_convert": []}`, "lm_head"},
 		"more layers":       {`"num_hidden_layers": 2`, `"num_hidden_layers": 3`, "blk.2"},
 		"fewer layers":      {`"num_hidden_layers": 2`, `"num_hidden_layers": 1`, "blk.1"},
 		"another width":     {`"hidden_size": 64`, `"hidden_size": 128`, "token_embd"},
@@ -221,6 +222,19 @@ func TestHuggingFaceModelsThatDoNotFitAreRefused(t *testing.T) {
 		if w, err := modelfile.Open(bad); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, %v", name, w, err)
 		}
+	}
+}
+
+func TestAScaleOfTheHeadIsRefused(t *testing.T) {
+	entries := []safetensors.Entry{number("lm_head.weight_scale", 2)}
+	dir := bitNetDirectory(t, oneScaleModel(t), &huggingface.Quantization{LinearClass: "autobitlinear", Mode: "offline"},
+		func(name string, codes *tensor.Tensor, s float32) []safetensors.Entry {
+			more := entries
+			entries = nil
+			return append(more, huggingface.Packed(name+".weight", must(huggingface.Pack(codes))), number(name+".weight_scale", s))
+		})
+	if w, err := modelfile.Open(dir); err == nil || !strings.Contains(err.Error(), "lm_head.weight_scale") {
+		t.Errorf("%v, %v", w, err)
 	}
 }
 

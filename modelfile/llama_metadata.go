@@ -33,6 +33,9 @@ func (w *Weights) llamaMetadata(c model.Config, arch string, t ggml.Type) ([]ggu
 	if c.RoPEGain != 0 {
 		kv = append(kv, gguf.KV{Key: arch + ".rope.scaling.attn_factor", Value: float32(c.RoPEGain)})
 	}
+	if c.Activation != "" {
+		kv = append(kv, gguf.KV{Key: arch + "." + hiddenActivation, Value: c.Activation})
+	}
 	words, err := w.vocabularyKeys()
 	if err != nil {
 		return nil, err

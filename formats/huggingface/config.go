@@ -1,5 +1,11 @@
 package huggingface
 
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
 // Config is a config.json, as transformers' LlamaConfig, MistralConfig and
 // BitNetConfig have it.
 type Config struct {
@@ -41,18 +47,55 @@ type RopeScaling struct {
 	Factor                        float64 // at least 1
 	LowFreqFactor, HighFreqFactor float64 // llama3
 	OriginalMaxPositionEmbeddings int     // llama3, yarn
-	AttentionFactor               float64 // yarn; 0: computed from Factor
+	AttentionFactor               float64 // yarn; 0: computed from Factor and the next two
+	MScale, MScaleAllDim          float64 // yarn, of DeepSeek's files; 0: absent
 	BetaFast, BetaSlow            float64 // yarn; 0: 32 and 1
+	NotTruncated                  bool    // yarn; the pairs between which it goes over need not be whole
 }
 
-// Quantization is quantization_config of the method "bitnet". All linear layers
-// but lm_head and NotConverted are ternary, with one scale for each tensor.
+// Quantization is quantization_config of the method "bitnet". The linear layers
+// that Converts tells are ternary, with one scale for each tensor.
 type Quantization struct {
 	LinearClass  string   // "bitlinear" or "autobitlinear"
 	Mode         string   // "offline" or "online"
 	UseRMSNorm   bool     // each linear layer has an RMSNorm before it: *.rms_norm.weight
 	RMSNormEps   float64  // of those
-	NotConverted []string // modules that stay as they are
+	NotConverted []string // patterns of modules that stay as they are; nil: lm_head
+}
+
+// Converts reports whether the linear layer of that name, such as
+// "model.layers.0.mlp.up_proj", is ternary: no pattern is its end, and none as a
+// regular expression is its beginning up to a point or all of it
+// (should_convert_module of transformers' quantizers_utils.py). A list without
+// lm_head has the head converted too.
+func (q *Quantization) Converts(module string) bool {
+	if q.NotConverted == nil {
+		return module != "lm_head"
+	}
+	return !slices.ContainsFunc(q.NotConverted, func(pattern string) bool {
+		return strings.HasSuffix(module, pattern) || begins(module, pattern)
+	})
+}
+
+// begins reports whether a pattern matches a module's name up to a boundary: the
+// place before a point, that after one, or the end.
+func begins(module, pattern string) bool {
+	whole, err := modulePattern(pattern)
+	if err != nil {
+		return false // readQuantization refuses it
+	}
+	for i := range len(module) + 1 {
+		boundary := i == len(module) || module[i] == '.' || i > 0 && module[i-1] == '.'
+		if boundary && whole.MatchString(module[:i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// modulePattern compiles a pattern of NotConverted.
+func modulePattern(pattern string) (*regexp.Regexp, error) {
+	return regexp.Compile("^(?:" + pattern + ")$")
 }
 
 // The three ways in which transformers' integrations/bitnet.py stores weights.

@@ -81,6 +81,9 @@ func (c *Config) readSizes(f fields) {
 	c.MaxPositionEmbeddings = f.integer("max_position_embeddings", 2048, 1, maxLength)
 	if c.ModelType == "mistral" {
 		c.SlidingWindow = f.integer("sliding_window", 0, 0, maxLength)
+		if _, ok := f.members["sliding_window"]; !ok {
+			c.SlidingWindow = 4096 // MistralConfig's, where null is none
+		}
 	}
 	switch {
 	case !f.has("head_dim") && c.HiddenSize%c.NumAttentionHeads != 0:
@@ -125,8 +128,11 @@ func (c *Config) readRope(f fields) {
 		HighFreqFactor:                s.number("high_freq_factor", 0, 0, 1e6),
 		OriginalMaxPositionEmbeddings: s.integer("original_max_position_embeddings", 0, 1, maxLength),
 		AttentionFactor:               s.number("attention_factor", 0, 0, 1e6),
+		MScale:                        s.number("mscale", 0, 0, 1e6),
+		MScaleAllDim:                  s.number("mscale_all_dim", 0, 0, 1e6),
 		BetaFast:                      s.number("beta_fast", 0, 0, 1e6),
 		BetaSlow:                      s.number("beta_slow", 0, 0, 1e6),
+		NotTruncated:                  !s.boolean("truncate", true),
 	}
 	if kind == "llama3" && !(r.LowFreqFactor > 0 && r.HighFreqFactor > r.LowFreqFactor) {
 		s.fail("high_freq_factor", "llama3 needs 0 < low_freq_factor < high_freq_factor, not %v and %v", r.LowFreqFactor, r.HighFreqFactor)
@@ -179,6 +185,11 @@ func (c *Config) readQuantization(f fields) error {
 	}
 	if l := c.Quantization.LinearClass; l != "bitlinear" && l != "autobitlinear" {
 		q.fail("linear_class", "%q is neither bitlinear nor autobitlinear", l)
+	}
+	for _, p := range c.Quantization.NotConverted {
+		if _, err := modulePattern(p); err != nil {
+			q.fail("modules_to_not_convert", "%q is no regular expression that is read here: %v", p, err)
+		}
 	}
 	if m := c.Quantization.Mode; m != "offline" && m != "online" {
 		q.fail("quantization_mode", "%q is neither offline nor online", m)

@@ -73,6 +73,10 @@ func TestRopeInItsThreeSpellings(t *testing.T) {
 			`"rope_scaling":{"rope_type":"yarn","factor":4,"original_max_position_embeddings":4096,"beta_fast":32,"beta_slow":1,"attention_factor":0.9}`, 10000,
 			&RopeScaling{Type: "yarn", Factor: 4, OriginalMaxPositionEmbeddings: 4096, BetaFast: 32, BetaSlow: 1, AttentionFactor: 0.9},
 		},
+		"yarn of DeepSeek": {
+			`"rope_scaling":{"rope_type":"yarn","factor":40,"mscale":0.8,"mscale_all_dim":0.4,"truncate":false}`, 10000,
+			&RopeScaling{Type: "yarn", Factor: 40, MScale: 0.8, MScaleAllDim: 0.4, NotTruncated: true},
+		},
 	} {
 		got := parse(t, `{"model_type":"llama",`+least+`,`+c.json+`}`)
 		if got.RopeTheta != c.theta || cmp.Diff(c.want, got.RopeScaling) != "" {
@@ -85,6 +89,49 @@ func TestEndIdsAndPadding(t *testing.T) {
 	c := parse(t, `{"model_type":"llama",`+least+`,"eos_token_id":[7,9],"bos_token_id":null,"pad_token_id":100}`)
 	if !cmp.Equal(c.EOS, []int32{7, 9}) || c.BOS != -1 || c.PAD != -1 {
 		t.Errorf("%v %d %d", c.EOS, c.BOS, c.PAD)
+	}
+}
+
+func TestMistralHasAWindowUnlessItIsNull(t *testing.T) {
+	for json, want := range map[string]int{``: 4096, `"sliding_window":null,`: 0, `"sliding_window":7,`: 7} {
+		c := parse(t, `{"model_type":"mistral","num_key_value_heads":2,`+json+least+`}`)
+		if c.SlidingWindow != want {
+			t.Errorf("%s: %d, want %d", json, c.SlidingWindow, want)
+		}
+	}
+}
+
+// The answers are those of should_convert_module of transformers 5.24.0.
+func TestWhichModulesAPatternKeeps(t *testing.T) {
+	modules := []string{"model.layers.1.mlp.up_proj", "model.layers.11.mlp.up_proj", "model.layers.1.self_attn.q_proj", "lm_head"}
+	for _, c := range []struct {
+		pattern string
+		kept    []bool
+	}{
+		{"lm_head", []bool{false, false, false, true}},
+		{"model.layers.1", []bool{true, false, true, false}},
+		{"model.layers.1.", []bool{true, true, true, false}}, // a point is any character
+		{"up_proj", []bool{true, true, false, false}},
+		{"proj", []bool{true, true, true, false}},
+		{"mlp", []bool{false, false, false, false}},
+		{"layers.1", []bool{false, false, false, false}},
+		{`model\\.layers\\.1`, []bool{true, false, true, false}},
+		{`.*\\.1\\.self_attn\\.[qk]_proj`, []bool{false, false, true, false}},
+		{"model.layers.*", []bool{true, true, true, false}},
+		{"model.layers.1.mlp.up", []bool{false, false, false, false}},
+		{"", []bool{true, true, true, true}},
+		{"model.layers.1.mlp.up_proj$", []bool{true, false, false, false}},
+		{"model.layers.(1|2)|lm_head", []bool{true, false, true, true}},
+	} {
+		q := parse(t, `{"model_type":"llama",`+least+`,"quantization_config":{"quant_method":"bitnet","modules_to_not_convert":["`+c.pattern+`"]}}`).Quantization
+		for i, module := range modules {
+			if q.Converts(module) == c.kept[i] {
+				t.Errorf("%q, %s: kept %v", c.pattern, module, !c.kept[i])
+			}
+		}
+	}
+	if none := (&Quantization{}); none.Converts("lm_head") || !none.Converts(modules[0]) {
+		t.Error("without a list the head is converted, or the rest is not")
 	}
 }
 
@@ -125,6 +172,7 @@ func TestAWrongMemberIsNamed(t *testing.T) {
 		"llama3":           {`{"model_type":"llama",` + least + `,"rope_scaling":{"rope_type":"llama3","factor":8,"original_max_position_embeddings":9}}`, "rope_scaling.high_freq_factor"},
 		"partial":          {`{"model_type":"llama",` + least + `,"partial_rotary_factor":0.5}`, "partial_rotary_factor"},
 		"linear class":     {`{"model_type":"llama",` + least + `,"quantization_config":{"quant_method":"bitnet","linear_class":"x"}}`, "quantization_config.linear_class"},
+		"pattern":          {`{"model_type":"llama",` + least + `,"quantization_config":{"quant_method":"bitnet","modules_to_not_convert":["("]}}`, "modules_to_not_convert"},
 		"key heads absent": {`{"model_type":"bitnet",` + least + `}`, "num_key_value_heads"},
 	} {
 		_, err := parseConfig([]byte(c.json))
@@ -148,6 +196,8 @@ func TestAConfigIsWrittenAsItWasRead(t *testing.T) {
 		bitnet2B,
 		`{"model_type":"llama",` + least + `,"eos_token_id":[7,9],"head_dim":32,"rope_scaling":{"type":"linear","factor":2.5},"weight_bits":1,"input_bits":8}`,
 		`{"model_type":"mistral","num_key_value_heads":2,"sliding_window":4096,` + least + `}`,
+		`{"model_type":"mistral","num_key_value_heads":2,"sliding_window":null,` + least + `}`,
+		`{"model_type":"llama",` + least + `,"rope_scaling":{"type":"yarn","factor":40,"mscale":0.8,"mscale_all_dim":0.4,"truncate":false}}`,
 	} {
 		c := parse(t, json)
 		data, err := c.encode()

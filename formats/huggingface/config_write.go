@@ -43,7 +43,7 @@ type configFile struct {
 	RMSNormEps            decimal           `json:"rms_norm_eps"`
 	RopeScaling           *ropeFile         `json:"rope_scaling"`
 	RopeTheta             decimal           `json:"rope_theta"`
-	SlidingWindow         int               `json:"sliding_window,omitempty"`
+	SlidingWindow         any               `json:"sliding_window,omitempty"`
 	TieWordEmbeddings     bool              `json:"tie_word_embeddings"`
 	DType                 string            `json:"torch_dtype,omitempty"`
 	VocabSize             int               `json:"vocab_size"`
@@ -66,8 +66,11 @@ type ropeFile struct {
 	HighFreqFactor  decimal `json:"high_freq_factor,omitempty"`
 	Original        int     `json:"original_max_position_embeddings,omitempty"`
 	AttentionFactor decimal `json:"attention_factor,omitempty"`
+	MScale          decimal `json:"mscale,omitempty"`
+	MScaleAllDim    decimal `json:"mscale_all_dim,omitempty"`
 	BetaFast        decimal `json:"beta_fast,omitempty"`
 	BetaSlow        decimal `json:"beta_slow,omitempty"`
+	Truncate        *bool   `json:"truncate,omitempty"`
 }
 
 // encode returns config.json and refuses what ReadConfig would read otherwise.
@@ -75,16 +78,13 @@ func (c *Config) encode() ([]byte, error) {
 	f := configFile{
 		Architectures: c.Architectures, ModelType: c.ModelType, HiddenSize: c.HiddenSize, IntermediateSize: c.IntermediateSize,
 		NumHiddenLayers: c.NumHiddenLayers, NumAttentionHeads: c.NumAttentionHeads, NumKeyValueHeads: c.NumKeyValueHeads,
-		HeadDim: c.HeadDim, VocabSize: c.VocabSize, MaxPositionEmbeddings: c.MaxPositionEmbeddings, SlidingWindow: c.SlidingWindow,
+		HeadDim: c.HeadDim, VocabSize: c.VocabSize, MaxPositionEmbeddings: c.MaxPositionEmbeddings, SlidingWindow: c.slidingWindow(),
 		RMSNormEps: decimal(c.RMSNormEps), RopeTheta: decimal(c.RopeTheta), TieWordEmbeddings: c.TieWordEmbeddings, HiddenAct: c.HiddenAct,
 		AttentionBias: c.AttentionBias, MLPBias: c.MLPBias, DType: c.DType, BOS: orNull(c.BOS), PAD: orNull(c.PAD), EOS: c.end(),
 		WeightBits: c.WeightBits, InputBits: c.InputBits,
 	}
 	if r := c.RopeScaling; r != nil {
-		f.RopeScaling = &ropeFile{
-			r.Type, decimal(r.Factor), decimal(r.LowFreqFactor), decimal(r.HighFreqFactor), r.OriginalMaxPositionEmbeddings,
-			decimal(r.AttentionFactor), decimal(r.BetaFast), decimal(r.BetaSlow),
-		}
+		f.RopeScaling = r.file()
 	}
 	if q := c.Quantization; q != nil {
 		f.Quantization = &quantizationFile{q.LinearClass, q.NotConverted, "bitnet", q.Mode, decimal(q.RMSNormEps), q.UseRMSNorm}
@@ -101,6 +101,29 @@ func (c *Config) encode() ([]byte, error) {
 		return nil, unwritable("config.json would be read as %+v, not as %+v", *back, *c)
 	}
 	return data, nil
+}
+
+func (r *RopeScaling) file() *ropeFile {
+	f := &ropeFile{
+		r.Type, decimal(r.Factor), decimal(r.LowFreqFactor), decimal(r.HighFreqFactor), r.OriginalMaxPositionEmbeddings,
+		decimal(r.AttentionFactor), decimal(r.MScale), decimal(r.MScaleAllDim), decimal(r.BetaFast), decimal(r.BetaSlow), nil,
+	}
+	if r.NotTruncated {
+		f.Truncate = new(bool)
+	}
+	return f
+}
+
+// slidingWindow is left out where it is 0, but of Mistral's models, which would
+// then have one: there it is null.
+func (c *Config) slidingWindow() any {
+	switch {
+	case c.SlidingWindow > 0:
+		return c.SlidingWindow
+	case c.ModelType == "mistral":
+		return (*int)(nil) // which, unlike nil, is not omitted
+	}
+	return nil
 }
 
 func orNull(id int32) *int32 {
