@@ -11,9 +11,12 @@ import (
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/fuse"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/kernel"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/attention"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/joined"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/linear"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/rows"
 	"github.com/ternlm/tern/framework"
+	"github.com/ternlm/tern/framework/graph"
 )
 
 // Open opens a device. The options are
@@ -74,10 +77,21 @@ func open(c config) (*engine.Backend, error) {
 	}
 	info := d.Info()
 	notes = append(notes, fmt.Sprintf("compute capability %d.%d, %d multiprocessors", info.Major, info.Minor, info.Multiprocessors))
+	return backend(d, c.generate && d.Compiles(), notes), nil
+}
+
+// backend makes the backend of an open device.
+func backend(d *engine.Device, generate bool, notes []string) *engine.Backend {
 	return engine.New(engine.Config{
-		Name: "cuda", Device: d, Table: kernels(), Notes: notes,
-		Fuser: fuse.New(fuse.Options{Generate: c.generate && d.Compiles()}),
-	}), nil
+		Name: "cuda", Device: d, Table: kernels(), Notes: notes, Fuser: fuse.New(fuse.Options{Generate: generate}),
+		Passes: passes(),
+	})
+}
+
+// passes are made of a lowered graph in this order: products of a few rows are joined
+// with what is around them, and those of more share rows that are quantized.
+func passes() []func(*graph.Graph) (*graph.Graph, error) {
+	return []func(*graph.Graph) (*graph.Graph, error){joined.Join, quantized.Share}
 }
 
 func kernels() engine.Table {
@@ -85,10 +99,11 @@ func kernels() engine.Table {
 	linear.Add(t)
 	attention.Add(t)
 	rows.Add(t)
+	joined.Add(t)
 	return t
 }
 
 // sources lists the CUDA C++ files of all kernels.
 func sources() []driver.Source {
-	return slices.Concat(linear.Sources(), attention.Sources(), rows.Sources(), fuse.Files())
+	return slices.Concat(linear.Sources(), attention.Sources(), rows.Sources(), joined.Sources(), fuse.Files())
 }

@@ -54,12 +54,25 @@ var libraries = map[string][]string{
 	"libcublasLt.so.12": {"cublaslt.cpp"},
 }
 
+// Real reports whether tests run on the machine's own device, as TERN_CUDA=real
+// asks for. What only a fake can do, such as being lost at the third launch, is
+// then left out.
+func Real() bool { return os.Getenv("TERN_CUDA") == "real" }
+
+// RealLibraries is the directory in which the libraries of a real device are
+// looked for first, "" if there is none.
+func RealLibraries() string { return os.Getenv("TERN_CUDA_LIBRARIES") }
+
 // Build returns a new directory with the three libraries, for driver.Search.
 // Libraries of one directory share their state with nobody else's, though they
 // are compiled once and then copied. Where there is no C++ compiler, or the
-// system is not Linux, the test is skipped and says so.
+// system is not Linux, the test is skipped and says so; so is one that asks for a
+// fake where tests run on a real device.
 func Build(t TB, o Options) string {
 	t.Helper()
+	if Real() {
+		t.Skip(NotChecked + "needs the fake device")
+	}
 	if runtime.GOOS != "linux" {
 		t.Skip(NotChecked + "the fake CUDA libraries are for Linux")
 	}
@@ -159,7 +172,7 @@ func compile(dir, cxx string) error {
 	src := filepath.Join(dir, "src")
 	for lib, files := range libraries {
 		args := []string{
-			"-std=gnu++17", "-O1", "-Wall", "-U_FORTIFY_SOURCE", "-fvisibility=hidden", "-shared", "-fPIC",
+			"-std=gnu++17", "-O2", "-Wall", "-U_FORTIFY_SOURCE", "-fvisibility=hidden", "-shared", "-fPIC",
 			"-DTERN_CXX=\"" + cxx + "\"", "-o", filepath.Join(dir, lib),
 		}
 		for _, f := range files {

@@ -37,6 +37,7 @@ struct Desc {
 
 struct Preference {
   uint64_t workspace = 0;
+  uint32_t align[4] = {256, 256, 256, 256};  // of A, B, C and D
 };
 
 struct Handle {
@@ -141,6 +142,7 @@ API int cublasLtMatmulPreferenceDestroy(Preference *p) { return delete p, SUCCES
 API int cublasLtMatmulPreferenceSetAttribute(Preference *p, int attribute, const void *v, size_t n) {
   uint32_t ignored;
   if (attribute == 1) return put(&p->workspace, 8, v, n);
+  if (attribute >= 5 && attribute <= 8) return put(&p->align[attribute - 5], 4, v, n);
   return attribute >= 0 && attribute <= 12 ? put(&ignored, 4, v, n) : INVALID_VALUE;
 }
 
@@ -169,6 +171,7 @@ API int cublasLtMatmulAlgoGetHeuristic(Handle *h, Desc *d, Layout *a, Layout *b,
   if (int e = supported(*d, *a, *b, *c, *o)) return e;
   memset(out, 0, sizeof *out);
   out->algo.data[0] = 0x7465726e;
+  for (int i = 0; i < 4; i++) out->algo.data[1 + i] = p->align[i];
   *n = 1;
   return SUCCESS;
 }
@@ -177,7 +180,7 @@ static size_t index(const Layout &l, uint64_t r, uint64_t c) { return l.order ? 
 
 static size_t extent(const Layout &l) { return bytes(l.type) * ((size_t)(l.batch - 1) * l.stride + index(l, l.rows - 1, l.cols - 1) + 1); }
 
-static double get(const Layout &l, const void *p, size_t i) {
+static float get(const Layout &l, const void *p, size_t i) {
   switch (l.type) {
     case F32: return ((const float *)p)[i];
     case BF16: return tern_widen(((const unsigned short *)p)[i], 8, 7);
@@ -201,22 +204,34 @@ struct Product {
   float alpha = 0, beta = 0;
   int32_t ialpha = 0, ibeta = 0;
 
-  // element is one result; sums are f32, as a device's, or int32.
-  void element(int batch, uint64_t i, uint64_t j) const {
+  // gather copies an operand, so that what a sum runs over follows each other.
+  template <class T> static std::vector<T> gather(const Layout &l, const void *p, int batch, bool by_column, uint64_t n, uint64_t k) {
+    std::vector<T> out(n * k);
+    for (uint64_t i = 0; i < n; i++)
+      for (uint64_t x = 0; x < k; x++) out[i * k + x] = (T)get(l, p, batch * l.stride + (by_column ? index(l, x, i) : index(l, i, x)));
+    return out;
+  }
+
+  // multiply makes the results of one of the batch; sums are of T: f32, as a
+  // device's, or int32.
+  template <class T> void multiply(int batch) const {
     uint64_t k = d.transa ? a.rows : a.cols;
-    float sum = 0;
-    int32_t whole = 0;
-    for (uint64_t x = 0; x < k; x++) {
-      size_t ia = batch * a.stride + (d.transa ? index(a, x, i) : index(a, i, x)), ib = batch * b.stride + (d.transb ? index(b, j, x) : index(b, x, j));
-      if (a.type == I8) whole += (int32_t)get(a, pa, ia) * (int32_t)get(b, pb, ib);
-      else sum += (float)get(a, pa, ia) * (float)get(b, pb, ib);
-    }
+    std::vector<T> x = gather<T>(a, pa, batch, d.transa, o.rows, k), y = gather<T>(b, pb, batch, !d.transb, o.cols, k);
+    for (uint64_t i = 0; i < o.rows; i++)
+      for (uint64_t j = 0; j < o.cols; j++) {
+        T sum = 0;
+        for (uint64_t e = 0; e < k; e++) sum += x[i * k + e] * y[j * k + e];
+        element(batch, i, j, sum);
+      }
+  }
+
+  void element(int batch, uint64_t i, uint64_t j, float sum) const {
     size_t ic = batch * c.stride + index(c, i, j), io = batch * o.stride + index(o, i, j);
-    if (a.type == I8) {
-      ((int32_t *)po)[io] = ialpha * whole + (ibeta ? ibeta * ((const int32_t *)pc)[ic] : 0);
-      return;
-    }
     set(o, po, io, alpha * sum + (beta ? beta * (float)get(c, pc, ic) : 0));
+  }
+  void element(int batch, uint64_t i, uint64_t j, int32_t sum) const {
+    size_t ic = batch * c.stride + index(c, i, j), io = batch * o.stride + index(o, i, j);
+    ((int32_t *)po)[io] = ialpha * sum + (ibeta ? ibeta * ((const int32_t *)pc)[ic] : 0);
   }
 };
 
@@ -225,15 +240,19 @@ API int cublasLtMatmul(Handle *h, Desc *d, const void *alpha, const void *A, Lay
   if (!h || !d || !alpha || !beta) return INVALID_VALUE;
   if (int e = supported(*d, *a, *b, *c, *o)) return e;
   if (algo && algo->data[0] != 0x7465726e) return INVALID_VALUE;
+  const void *all[] = {A, B, C, D};
+  for (int i = 0; algo && i < 4; i++)  // an algorithm loads as much at a time as it was told that it may
+    if (!algo->data[1 + i] || (uintptr_t)all[i] % algo->data[1 + i]) return INVALID_VALUE;
   Product p{*d, *a, *b, *c, *o, A, B, C, D};
   if (a->type == I8) p.ialpha = *(const int32_t *)alpha, p.ibeta = *(const int32_t *)beta;
   else p.alpha = *(const float *)alpha, p.beta = *(const float *)beta;
   std::function<int()> run = [=] {
     bool ok = h->has(A, extent(p.a)) && h->has(B, extent(p.b)) && h->has(D, extent(p.o)) && (!(p.beta || p.ibeta) || h->has(C, extent(p.c)));
     if (!ok || (space && !h->has(workspace, space))) return 700;
-    for (int z = 0; z < p.o.batch; z++)
-      for (uint64_t i = 0; i < p.o.rows; i++)
-        for (uint64_t j = 0; j < p.o.cols; j++) p.element(z, i, j);
+    for (int z = 0; z < p.o.batch; z++) {
+      if (p.a.type == I8) p.multiply<int32_t>(z);
+      else p.multiply<float>(z);
+    }
     return 0;
   };
   return h->enqueue(stream, &run) ? EXECUTION_FAILED : SUCCESS;

@@ -37,6 +37,7 @@ struct Running {
   std::vector<int> order;
   Thread *now = nullptr;
   int alive = 0, waiting = 0;
+  int line = 0, vote = 0;  // of the barrier that the first of those that wait came to
   int code = OK;
   std::string what;
   sigjmp_buf home;  // where a fault that a signal reports returns to
@@ -82,9 +83,9 @@ static void release_barrier() {
 
 static int barrier(int vote, int predicate, int line) {
   Thread *me = run->now;
-  for (Thread &t : run->threads)
-    if (t.wait == BARRIER && (t.line != line || t.op != vote))
-      stop(LAUNCH_FAILED, "waits at __syncthreads" + at(line) + ", and another thread of the block at the one" + at(t.line));
+  if (run->waiting == 0) run->line = line, run->vote = vote;
+  if (run->line != line || run->vote != vote)
+    stop(LAUNCH_FAILED, "waits at __syncthreads" + at(line) + ", and another thread of the block at the one" + at(run->line));
   me->wait = BARRIER, me->op = vote, me->predicate = predicate, me->line = line;
   if (++run->waiting == run->alive) release_barrier();
   while (me->wait != READY) fiber_leave(&me->fiber);
@@ -143,6 +144,8 @@ static unsigned long long answer(Thread *warp, unsigned group, Thread &t, int la
 // have come or ended.
 static void settle(Thread *warp, int lanes, int lane) {
   Thread &me = warp[lane];
+  for (int i : {lanes - 1, 0})  // who comes last when threads run in order, or in reverse: mostly the answer
+    if (me.mask >> i & 1 && (warp[i].wait == READY || warp[i].wait == BARRIER)) return;
   unsigned group = 0;
   for (int i = 0; i < lanes; i++) {
     if (!(me.mask >> i & 1) || warp[i].wait == DONE) continue;

@@ -82,6 +82,11 @@ API int cuModuleUnload(Module *m) {
 API int cuModuleGetFunction(Function **out, Module *m, const char *name) {
   CONTEXT(c);
   if (!c->modules.count(m)) return INVALID_HANDLE;
+  for (auto &it : c->functions)  // one handle for a kernel, whoever asks
+    if (it.second->module == m && !strcmp(it.second->kernel->name, name)) {
+      *out = it.first;
+      return OK;
+    }
   for (int i = 0; i < m->code->count; i++) {
     if (strcmp(m->code->kernels[i].name, name)) continue;
     std::unique_ptr<Function> f(new Function{m, &m->code->kernels[i]});

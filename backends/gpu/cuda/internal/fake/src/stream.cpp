@@ -62,15 +62,24 @@ API int cuStreamDestroy_v2(Stream *s) {
   return current->sticky;
 }
 
+// idle breaks the capture of a stream that is waited for or asked, whichever
+// thread does.
+static int idle(Context *c, Stream *s) {
+  if (int e = known(c, s)) return e;
+  if (!s || !s->capture) return OK;
+  s->capture->broken = true;
+  return CAPTURE_UNSUPPORTED;
+}
+
 API int cuStreamSynchronize(Stream *s) {
   CONTEXT(c);
-  if (int e = known(c, s)) return e;
+  if (int e = idle(c, s)) return e;
   return outside(c);
 }
 
 API int cuStreamQuery(Stream *s) {
   CONTEXT(c);
-  return known(c, s);
+  return idle(c, s);
 }
 
 API int cuStreamWaitEvent(Stream *s, Event *v, unsigned) {

@@ -17,11 +17,23 @@ const (
 	lossAndGradient
 )
 
-// headBlock is how many logits are in memory at a time, as f32: 256 MiB, 1280 rows
-// of a vocabulary of 50257. The gradient of the weight is read and written once for
-// each block, which for 1024 rows and more is a tenth of the work or less. A variable
-// for tests.
-var headBlock = 1 << 26
+// headBlock is how many logits are in memory at a time, as f32: 1 GiB, 5248 rows of a
+// vocabulary of 50257. The gradient of the weight is read and written once for each
+// block, which for 768 columns is the time of the products of 250 rows; and the
+// gradient of x, which has few results for its long sums, has tiles for all processors
+// of a large device from 4000 rows on. A variable for tests.
+var headBlock = 1 << 28
+
+// headRows is how many rows of n a block has, of logits ld apart. Blocks have about as
+// many each.
+func headRows(n, ld int) int {
+	most := wholeTiles(max(headBlock/ld, minRows))
+	each := ceil(n, ceil(n, most))
+	if each < largeTile {
+		return roundUp(each, minRows)
+	}
+	return roundUp(each, largeTile)
+}
 
 // head is a layer with its loss. The logits of a block of rows are f32, and the
 // gradient takes their place, in bf16 where that is the precision: rows of logits
@@ -33,12 +45,12 @@ type head struct {
 }
 
 func headOf(n *graph.Node, r headResults) head {
-	v := n.In[1].Dim(0)
+	v := n.In[max(1, codesOperand(n))].Dim(0)
 	ld := roundUp(v, 8)
-	rows := wholeTiles(max(headBlock/ld, minRows))
+	rows := headRows(n.In[0].Dim(0), ld)
 	// The gradient of the logits is of the layer's own dense type: no copy of it.
 	l := layerOf(n, rows, r != lossOnly, tensor.BF16)
-	return head{linearGradient{l, codesOperand(n.Op.Name) == 2}, n.In[0].Dim(0), ld, r}
+	return head{linearGradient{l, latent(n)}, n.In[0].Dim(0), ld, r}
 }
 
 // sizes begins with the layer's memory and ends with the logits.
@@ -82,7 +94,7 @@ func (r headResults) first() int {
 
 // run goes over the blocks.
 func (h head) run(b *binding, memory []driver.Pointer) {
-	x := dense(b.In[0], h.x, h.n, h.k)
+	x := h.input(b.Call)
 	logits := matrix{at: memory[len(memory)-1], t: tensor.F32, rows: h.rows, cols: h.m, stride: h.ld}
 	if h.results == lossOnly {
 		blocks(h.n, h.rows, func(lo, hi int) {
@@ -96,7 +108,7 @@ func (h head) run(b *binding, memory []driver.Pointer) {
 	dw := dense(h.weightGradient(out, memory), tensor.F32, h.m, h.k)
 	d := logits
 	if b.dense == tensor.BF16 {
-		d.t, d.stride = tensor.BF16, 2*h.ld
+		d.t, d.stride, d.cols = tensor.BF16, 2*h.ld, h.pad(b)
 	}
 	blocks(h.n, h.rows, func(lo, hi int) {
 		h.forward(b, x.slice(lo, hi), logits.slice(0, hi-lo))
@@ -104,6 +116,17 @@ func (h head) run(b *binding, memory []driver.Pointer) {
 		h.backward(b, x.slice(lo, hi), d.slice(0, hi-lo), dx.slice(lo, hi), dw, lo > 0)
 	})
 	h.finish(b, dw.at, out, memory)
+}
+
+// pad puts rows of zeros behind the dense weight, to meet the zeros behind the rows
+// of the gradient: the sum over the vocabulary then has a multiple of eight terms, as
+// cuBLAS asks for (product.regular). It returns how many.
+func (h head) pad(b *binding) int {
+	if h.m == h.ld || h.k%8 != 0 || h.wide.at == h.w.at {
+		return h.m
+	}
+	b.Fill32(h.wide.at+driver.Pointer(2*h.m*h.k), 0, (h.ld-h.m)*h.k/2)
+	return h.ld
 }
 
 // loss makes that of rows lo to hi, whose logits are there, and their gradient in
@@ -120,5 +143,5 @@ func (h head) loss(b *binding, logits matrix, lo, hi int) {
 		g = b.In[operands] + row
 	}
 	failure, node := b.Failure()
-	b.launch(lossSource, "head_loss", hi-lo, 512, 0, logits.at, b.In[operands-1]+row, nll, g, h.m, h.ld, narrow(b.dense), failure, node)
+	b.launch(lossSource, "head_loss", hi-lo, min(512, roundUp(ceil(h.m, 4), 32)), 0, logits.at, b.In[operands-1]+row, nll, g, h.m, h.ld, narrow(b.dense), failure, node)
 }
