@@ -53,7 +53,7 @@ gpu-check-build:
 	rm -rf $(GPU_DIR)
 	mkdir -p $(GPU_DIR)/tests
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(GPU_DIR)/ ./cmd/tern ./backends/gpu/cmd/tern-plugin-cuda ./backends/gpu/cmd/gpu-check
-	@set -e; for p in $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./backends/gpu/cuda/... | grep ' .*internal/cudatest' | cut -d' ' -f1); do \
+	@set -e; for p in $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./backends/gpu/cuda/... | grep -E ' .*cuda/internal/(cudatest|fake)[] ]' | grep -v cuda/simulated | cut -d' ' -f1); do \
 		dir="$$(go list -f '{{.Dir}}' "$$p")"; name="$$(basename "$$p")"; mkdir "$(GPU_DIR)/tests/$$name"; \
 		echo "go test -c $$p"; CGO_ENABLED=0 go test -c -trimpath -ldflags='-s -w' -o "$(GPU_DIR)/tests/$$name/$$name.test" "$$p"; \
 		if test -d "$$dir/testdata"; then cp -R "$$dir/testdata" "$(GPU_DIR)/tests/$$name/"; fi; \

@@ -12,14 +12,24 @@ import (
 )
 
 // opener opens the backend on the device of tests, with the interpreter of chains:
-// the fake compiler takes a second for each kernel.
+// a compiler takes too long for each of the thousands of graphs of the suite, and
+// the fake one a second for each kernel.
 func opener(t *testing.T, p engine.Precision) func() (framework.Backend, error) {
+	return openerOf(t, p, false)
+}
+
+// generating opens it as programs do on a real device: chains become kernels.
+func generating(t *testing.T, p engine.Precision) func() (framework.Backend, error) {
+	return openerOf(t, p, cudatest.Real() && !testing.Short())
+}
+
+func openerOf(t *testing.T, p engine.Precision, generate bool) func() (framework.Backend, error) {
 	t.Helper()
 	libraries := cudatest.Libraries(t, "memory=8589934592")
 	return func() (framework.Backend, error) {
 		return open(config{
 			device:   engine.DeviceOptions{Precision: p, Libraries: libraries, Cache: cudatest.Cache(t)},
-			generate: cudatest.Real(),
+			generate: generate,
 		})
 	}
 }

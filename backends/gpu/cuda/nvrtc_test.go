@@ -1,6 +1,7 @@
 package cuda
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -29,13 +30,14 @@ func TestNVRTCTakesEveryKernel(t *testing.T) {
 		c, err := kernel.New(kernel.Options{NVRTC: n, Major: device.major, Minor: device.minor})
 		must(t, err)
 		for _, src := range sources() {
-			image, err := c.Compile(src, "--std=c++17")
-			if err != nil {
-				t.Error(err)
-			} else if image.Log != "" {
-				t.Errorf("%s for %s: %s", src.Name, image.Target, image.Log)
-			}
-			t.Logf("%s for %s: %d bytes", src.Name, image.Target, len(image.Code))
+			t.Run(fmt.Sprintf("%d%d/%s", device.major, device.minor, src.Name), func(t *testing.T) {
+				t.Parallel()
+				image, err := c.Compile(src, "--std=c++17")
+				if err != nil || image.Log != "" {
+					t.Errorf("%v\n%s", err, image.Log)
+				}
+				t.Logf("%s: %d bytes", image.Target, len(image.Code))
+			})
 		}
 	}
 }

@@ -84,14 +84,14 @@ func open(c config) (*engine.Backend, error) {
 func backend(d *engine.Device, generate bool, notes []string) *engine.Backend {
 	return engine.New(engine.Config{
 		Name: "cuda", Device: d, Table: kernels(), Notes: notes, Fuser: fuse.New(fuse.Options{Generate: generate}),
-		Passes: passes(),
+		Passes: passes(), Sources: sources(),
 	})
 }
 
 // passes are made of a lowered graph in this order: products of a few rows are joined
 // with what is around them, and those of more share rows that are quantized.
 func passes() []func(*graph.Graph) (*graph.Graph, error) {
-	return []func(*graph.Graph) (*graph.Graph, error){joined.Join, quantized.Share}
+	return []func(*graph.Graph) (*graph.Graph, error){joined.Join, quantized.Share, joined.JoinRows}
 }
 
 func kernels() engine.Table {

@@ -31,13 +31,13 @@ type timed struct {
 }
 
 // TestEveryNodeIsTimed profiles training and decoding with random weights: of
-// nano-125m on a real device, and elsewhere of a small model, to see that it can
-// be done.
+// nano-125m on a real device, and elsewhere or with -short of a small model, to see
+// that it can be done.
 func TestEveryNodeIsTimed(t *testing.T) {
 	var m *model.Model
 	var r train.Recipe
 	streams, rounds := 256, 5
-	if cudatest.Real() {
+	if cudatest.Real() && !testing.Short() {
 		m, r = nano(t)
 	} else {
 		c, recipe := small()
@@ -47,7 +47,7 @@ func TestEveryNodeIsTimed(t *testing.T) {
 		must(t, err)
 		r = recipe
 	}
-	opened, err := opener(t, engine.BF16)()
+	opened, err := generating(t, engine.BF16)()
 	must(t, err)
 	b := opened.(*engine.Backend)
 	all := profile(t, b, m, r, streams, rounds)

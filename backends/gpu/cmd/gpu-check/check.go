@@ -26,7 +26,8 @@ type check struct {
 	started          time.Time
 
 	table table
-	cpu   *job // the training on the processor, which runs beside the first parts
+	// Trainings on the processor run beside the first parts.
+	cpu, cpuMuon *job
 }
 
 // part is what fails alone.
@@ -36,18 +37,20 @@ type part struct {
 	most time.Duration
 }
 
-// parts in the order in which they run. What is measured comes after the training
-// on the processor has ended.
+// parts in the order in which they run, the most important first: what has not
+// begun when the time of the whole is over is not run. What is measured comes after
+// the trainings on the processor have ended.
 func parts() []part {
 	return []part{
 		{"libraries", (*check).checkLibraries, 30 * time.Second},
-		{"tests", (*check).runTests, 120 * time.Second},
-		{"conformance", (*check).conformance, 60 * time.Second},
-		{"loss", (*check).compareLosses, 90 * time.Second},
-		{"resume", (*check).resume, 60 * time.Second},
-		{"train", (*check).benchTrain, 150 * time.Second},
+		{"loss", (*check).compareLosses, 150 * time.Second}, // kernels are compiled in it
+		{"resume", (*check).resume, 45 * time.Second},
+		{"train", (*check).benchTrain, 130 * time.Second},
 		{"decode", (*check).benchDecode, 60 * time.Second},
 		{"text", (*check).writeText, 20 * time.Second},
+		{"profile", (*check).profile, 60 * time.Second},
+		{"conformance", (*check).conformance, 30 * time.Second},
+		{"tests", (*check).runTests, 180 * time.Second},
 	}
 }
 
@@ -88,22 +91,26 @@ func (c *check) run(ctx context.Context, only string) (ok bool, err error) {
 		}
 	}
 	c.cpu.stop()
+	c.cpuMuon.stop()
 	c.table.Seconds = time.Since(c.started).Seconds()
 	return c.table.ok(), c.table.write(c.out, os.Stdout)
 }
 
 // runPart runs one part; its error is a row.
-func (c *check) runPart(ctx context.Context, p part) {
+func (c *check) runPart(whole context.Context, p part) {
 	begin := time.Now()
 	fmt.Fprintf(os.Stderr, "%6.1f s  %s\n", time.Since(c.started).Seconds(), p.name)
-	if ctx.Err() != nil {
+	if whole.Err() != nil {
 		c.table.fail(p.name, "not run: the time of the whole is over")
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.scale*float64(p.most)))
+	ctx, cancel := context.WithTimeout(whole, time.Duration(c.scale*float64(p.most)))
 	defer cancel()
 	if err := p.run(c, ctx); err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case whole.Err() != nil:
+			err = errors.Wrap(err, "the time of the whole is over")
+		case ctx.Err() != nil:
 			err = errors.Wrapf(err, "over its limit of %v", p.most)
 		}
 		c.table.fail(p.name, err.Error())
@@ -141,46 +148,58 @@ func (c *check) program(name string) string {
 
 // job is a program that runs.
 type job struct {
-	cmd  *exec.Cmd
-	out  bytes.Buffer
-	log  *os.File
-	name string
-	done chan struct{}
-	err  error
+	name   string
+	out    bytes.Buffer
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
 }
 
 // start starts a program in dir ("" is the results') with its output in
 // logs/NAME.log.
 func (c *check) start(ctx context.Context, name, dir string, env []string, argv ...string) *job {
+	return c.startAfter(ctx, nil, name, dir, env, argv...)
+}
+
+// startAfter starts a program when another one has ended.
+func (c *check) startAfter(ctx context.Context, before *job, name, dir string, env []string, argv ...string) *job {
 	j := &job{name: name, done: make(chan struct{})}
-	path := filepath.Join(c.out, "logs", name+".log")
-	if j.log, j.err = os.Create(path); j.err != nil {
-		close(j.done)
-		return j
-	}
-	fmt.Fprintf(j.log, "%s\n\n", strings.Join(argv, " "))
-	j.cmd = exec.CommandContext(ctx, argv[0], argv[1:]...)
-	j.cmd.Dir, j.cmd.Env = dir, append(os.Environ(), env...)
 	if dir == "" {
-		j.cmd.Dir = c.out
+		dir = c.out
 	}
-	j.cmd.Stdout, j.cmd.Stderr = &both{&j.out, j.log}, j.log
-	j.cmd.Cancel = func() error { return j.cmd.Process.Signal(os.Interrupt) }
-	j.cmd.WaitDelay = 5 * time.Second
-	if j.err = j.cmd.Start(); j.err != nil {
-		j.err = errors.Wrap(j.err, name)
-		close(j.done)
-		return j
+	if c.quick { // what is compiled for a fake device is for no other
+		env = append(env, "XDG_CACHE_HOME="+filepath.Join(c.out, "cache"))
 	}
+	ctx, j.cancel = context.WithCancel(ctx)
 	go func() {
-		j.err = j.cmd.Wait()
-		_ = j.log.Close()
-		if j.err != nil {
-			j.err = errors.Wrapf(j.err, "%s: %s", name, lastWords(path))
+		defer close(j.done)
+		defer j.cancel()
+		if before != nil {
+			<-before.done
 		}
-		close(j.done)
+		j.err = j.run(ctx, filepath.Join(c.out, "logs", name+".log"), dir, env, argv)
 	}()
 	return j
+}
+
+// run runs the program to its end.
+func (j *job) run(ctx context.Context, path, dir string, env, argv []string) error {
+	log, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(log, "%s\n\n", strings.Join(argv, " "))
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = &both{&j.out, log}, log
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 5 * time.Second
+	err = cmd.Run()
+	_ = log.Close()
+	if err != nil {
+		return errors.Wrapf(err, "%s: %s", j.name, lastWords(path))
+	}
+	return nil
 }
 
 // wait returns what the program wrote to its standard output.
@@ -191,13 +210,8 @@ func (j *job) wait() ([]byte, error) {
 
 // stop ends a program that is not waited for.
 func (j *job) stop() {
-	if j == nil || j.cmd == nil || j.cmd.Process == nil {
-		return
-	}
-	select {
-	case <-j.done:
-	default:
-		_ = j.cmd.Process.Kill()
+	if j != nil {
+		j.cancel()
 		<-j.done
 	}
 }

@@ -23,13 +23,17 @@ func TestMain(m *testing.M) {
 	case "tern-plugin-cuda":
 		fmt.Println(`{"driver":{"version":"CUDA 12.8"},"nvrtc":{"version":"12.8"},"cublaslt":{"version":"12.8.1"},` +
 			`"devices":[{"name":"Device","capability":"9.0","memory_bytes":8e10,"free_bytes":7e10}],"ready":` + fmt.Sprint(!wrong("device")) + `}`)
-	case "ops.test":
-		fmt.Println("=== RUN   TestOne\n--- PASS: TestOne (0.00s)\n    --- PASS: TestOne/sub (0.00s)\n--- SKIP: TestTwo (0.00s)")
-		if wrong("tests") {
-			fmt.Println("--- FAIL: TestThree (0.00s)")
+	case "ops.test", "cuda.test":
+		if os.Getenv("TERN_CUDA") != "real" {
 			os.Exit(1)
 		}
-		if os.Getenv("TERN_CUDA") != "real" {
+		if name := os.Getenv("TERN_CUDA_PROFILE"); name != "" && !wrong("profile") {
+			_ = os.WriteFile(name+".md", []byte("| op | nodes |\n"), 0o644)
+		}
+		fmt.Println("=== RUN   TestOne\n=== RUN   TestOne/sub\n--- PASS: TestOne (0.00s)\n    --- PASS: TestOne/sub (0.00s)\n" +
+			"=== RUN   TestTwo\n--- SKIP: TestTwo (0.00s)")
+		if wrong("tests") {
+			fmt.Println("=== RUN   TestThree\n--- FAIL: TestThree (0.00s)")
 			os.Exit(1)
 		}
 	default:
@@ -93,6 +97,7 @@ func standInTrains(args []string, gpu bool) {
 		}
 		fmt.Fprintf(&lines, "{\"step\":%d,\"loss\":%v}\n", step, loss)
 	}
+	fmt.Fprintf(&lines, "{\"step\":200,\"loss\":2,\"valid\":{\"loss\":%v}}\n", map[bool]float64{true: 2.5, false: 2}[gpu && wrong("valid")])
 	bits := "bits"
 	if wrong("bits") {
 		bits = out
@@ -134,11 +139,12 @@ func checked(t *testing.T, standIn string, change func(*check)) (rows map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "tests", "ops"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"tern", "tern-plugin-cuda", "tests/ops/ops.test"} {
-		if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
+	for _, name := range []string{"tern", "tern-plugin-cuda", "tests/ops/ops.test", "tests/cuda/cuda.test"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(self, path); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -168,7 +174,9 @@ func checked(t *testing.T, standIn string, change func(*check)) (rows map[string
 func TestEverythingIsInTheTable(t *testing.T) {
 	rows, ok := checked(t, "", nil)
 	for _, metric := range []string{
-		"libraries", "tern finds its plugin", "tests of ops", "conformance f32, random", "gradients: conformance f32, train",
+		"libraries", "tern finds its plugin", "tests of ops", "tests of cuda: conformance f32, every op", "tests of cuda: others", "every node is timed",
+		"conformance through the plugin, f32, errors", "gradients: conformance through the plugin, f32, train",
+		"difference of the validation loss at the end, bf16 to cpu",
 		"largest difference of losses, bf16 to cpu, 200 steps", "largest difference of losses, f32 to cpu, 200 steps",
 		"largest difference of losses, bf16-then-cpu to bf16, 100 steps", "largest difference of losses, cpu-then-bf16 to cpu, 100 steps",
 		"two runs, bits of the last checkpoint", "memory of the device in use, training 64 windows of 256",
@@ -190,8 +198,10 @@ func TestEverythingIsInTheTable(t *testing.T) {
 func TestWhatFailsIsARowAndStopsNothing(t *testing.T) {
 	for standIn, c := range map[string]struct{ metric, value string }{
 		"device":      {"libraries", "CUDA 12.8"},
-		"tests":       {"tests of ops", "1 passed, 1 failed, 1 skipped"},
-		"conformance": {"conformance f32, rows", "1 of 2 cases; rows/b: why"},
+		"tests":       {"tests of ops", "1 passed, 1 failed, 1 skipped: TestThree"},
+		"profile":     {"profile", "profile.md"},
+		"valid":       {"difference of the validation loss at the end, bf16 to cpu", "0.5 nats"},
+		"conformance": {"conformance through the plugin, f32, store", "1 of 2 cases; store/b: why"},
 		"loss":        {"largest difference of losses, bf16 to cpu, 200 steps", "0.03 nats"},
 		"bits":        {"two runs, bits of the last checkpoint", "sha256"},
 		"train":       {"loss", "train-bf16: the device's context is lost"},
@@ -262,15 +272,47 @@ func TestGapsAreOfTheStepsThatBothHave(t *testing.T) {
 		a, b map[int]float64
 		want gap
 	}{
-		"equal":     {map[int]float64{1: 2, 2: 1}, map[int]float64{1: 2, 2: 1}, gap{0, 1, 2, 2}},
-		"apart":     {map[int]float64{1: 2, 2: 1}, map[int]float64{1: 2.5, 2: 1.25}, gap{0.5, 1, 2, 2}},
-		"some":      {map[int]float64{3: 2, 4: 1}, map[int]float64{1: 9, 3: 2}, gap{0, 3, 1, 3}},
+		"equal":     {map[int]float64{1: 2, 2: 1}, map[int]float64{1: 2, 2: 1}, gap{0, 1, 0, 2, 2}},
+		"apart":     {map[int]float64{1: 2, 2: 1}, map[int]float64{1: 2.5, 2: 1.25}, gap{0.5, 1, 0.375, 2, 2}},
+		"around":    {map[int]float64{1: 2, 2: 1}, map[int]float64{1: 2.5, 2: 0.5}, gap{0.5, 1, 0, 2, 2}},
+		"some":      {map[int]float64{3: 2, 4: 1}, map[int]float64{1: 9, 3: 2}, gap{0, 3, 0, 1, 3}},
 		"none":      {map[int]float64{3: 2}, map[int]float64{1: 9}, gap{}},
-		"no number": {map[int]float64{1: math.NaN()}, map[int]float64{1: 9}, gap{inf, 1, 1, 1}},
+		"no number": {map[int]float64{1: math.NaN()}, map[int]float64{1: 9}, gap{inf, 1, inf, 1, 1}},
 	} {
 		if got := gapOf(c.a, c.b); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
 		}
+	}
+}
+
+func TestMeansAreOfConsecutiveSteps(t *testing.T) {
+	apart := make([]float64, 30)
+	for i := range apart[10:20] {
+		apart[10+i] = -3
+	}
+	if got := farthestMean(apart); got != 3 {
+		t.Errorf("%v, want 3", got)
+	}
+	apart[14] = 27 // a spike
+	if got := farthestMean(apart); got != 1.5 {
+		t.Errorf("with a spike %v, want 1.5", got)
+	}
+}
+
+func TestTestsAreCountedWithoutThoseThatHoldOthers(t *testing.T) {
+	n := countTests([]byte(`=== RUN   TestA
+=== RUN   TestA/x
+=== RUN   TestA/y
+--- FAIL: TestA (0.00s)
+    --- PASS: TestA/x (0.00s)
+    --- FAIL: TestA/y (0.00s)
+=== RUN   TestB
+--- SKIP: TestB (0.00s)
+=== RUN   TestC
+panic: test timed out
+`))
+	if n.passed != 1 || n.skipped != 1 || !slices.Equal(n.failed, []string{"TestA/y"}) || n.running != "TestC" {
+		t.Errorf("%+v", n)
 	}
 }
 

@@ -23,6 +23,7 @@ type table struct {
 	Program string    `json:"program"`
 	Rows    []row     `json:"rows"`
 	Parts   []took    `json:"parts"`
+	Profile string    `json:"-"` // tables of what nodes took, as Markdown
 }
 
 // took is how long a part took.
@@ -171,6 +172,9 @@ func (t *table) markdown() string {
 		took = append(took, fmt.Sprintf("%s %.0f s", p.Part, p.Seconds))
 	}
 	fmt.Fprintf(&b, "\nTime: %s.\n", strings.Join(took, ", "))
+	if t.Profile != "" {
+		fmt.Fprintf(&b, "\nWhat nodes take (nano-125m, random weights), each between two events:\n\n%s", t.Profile)
+	}
 	return b.String()
 }
 

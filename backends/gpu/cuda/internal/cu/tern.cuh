@@ -238,16 +238,20 @@ __device__ __forceinline__ u32 pack_bf16(float lo, float hi) {
 // copy16 copies 16 bytes from memory to shared memory without waiting;
 // copies_commit closes a group of them, copies_wait<N> waits until at most N groups
 // are under way.
+//
+// What they and ldmatrix do to memory is not in the operands of asm, so that "memory"
+// keeps the compiler from moving other reads and writes of it across them.
 #ifdef TERN_FAKE_CUDA
 static inline void copy16(void *shared, const void *global) { *(uint4 *)shared = *(const uint4 *)global; }
 static inline void copies_commit() {}
 template <int N> static inline void copies_wait() {}
 #else
 __device__ __forceinline__ void copy16(void *shared, const void *global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((u32)__cvta_generic_to_shared(shared)), "l"(global)
+               : "memory");
 }
-__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;"); }
-template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N)); }
+__device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
 #endif
 
 // ldmatrix4 loads four 8x8 matrices of 16-bit elements from shared memory: lane l
@@ -272,12 +276,14 @@ static inline void ldmatrix4t(u32 r[4], const void *row) {
 __device__ __forceinline__ void ldmatrix4(u32 r[4], const void *row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"((u32)__cvta_generic_to_shared(row)));
+               : "r"((u32)__cvta_generic_to_shared(row))
+               : "memory");
 }
 // ldmatrix4t gives each lane the elements of column g, rows 2t and 2t+1, instead.
 __device__ __forceinline__ void ldmatrix4t(u32 r[4], const void *row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"((u32)__cvta_generic_to_shared(row)));
+               : "r"((u32)__cvta_generic_to_shared(row))
+               : "memory");
 }
 #endif

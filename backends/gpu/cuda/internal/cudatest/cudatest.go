@@ -3,8 +3,6 @@
 package cudatest
 
 import (
-	"os"
-
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/engine"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/fake"
@@ -20,14 +18,14 @@ type TB interface {
 
 // Real reports whether tests run on the machine's own device. What only a fake
 // can do, such as being lost at the third launch, is then left out.
-func Real() bool { return os.Getenv("TERN_CUDA") == "real" }
+func Real() bool { return fake.Real() }
 
 // Libraries says where the libraries are. The settings are those of
 // fake.Options, and mean nothing to a real device.
 func Libraries(t TB, settings ...string) driver.Search {
 	t.Helper()
 	if Real() {
-		return driver.Search{Dir: os.Getenv("TERN_CUDA_LIBRARIES")}
+		return driver.Search{Dir: fake.RealLibraries()}
 	}
 	return driver.Search{Dir: fake.Build(t, fake.Options{Settings: settings}), Only: true}
 }

@@ -73,12 +73,27 @@ func TestAFileThatIsNoLibraryIsNamedWithTheLoadersWords(t *testing.T) {
 func TestLibrariesOfALaterMajorVersionThanTheDriverAreNotTaken(t *testing.T) {
 	all := libnvrtc.candidates(Search{Dir: "/d", Only: true})
 	got := libnvrtc.candidates(Search{Dir: "/d", Only: true, Version: 12040})
-	if len(all) != 3 || len(got) != 2 || !strings.Contains(all[0], "13") {
+	if len(all) != 9 || len(got) != 6 || !strings.Contains(all[0], "13") {
 		t.Fatalf("all %v, for 12.4 %v", all, got)
 	}
 	for _, path := range got {
-		if strings.Contains(path, "13") {
+		if strings.Contains(filepath.Base(path), "13") {
 			t.Errorf("%s for a driver of 12.4", path)
+		}
+	}
+}
+
+func TestTheDirectoryOfPythonsPackagesHoldsBothLibraries(t *testing.T) {
+	built := fake.Build(t, fake.Options{})
+	dir := t.TempDir()
+	for name, sub := range map[string]string{"libnvrtc.so.12": "cuda_nvrtc", "libcublasLt.so.12": "cublas", "shim": "cuda_nvrtc"} {
+		must(t, os.MkdirAll(filepath.Join(dir, sub, "lib"), 0o755))
+		must(t, os.Symlink(filepath.Join(built, name), filepath.Join(dir, sub, "lib", name)))
+	}
+	for _, l := range []library{libnvrtc, libcublas} {
+		_, path, err := l.open(Search{Dir: dir, Only: true})
+		if err != nil || !strings.HasPrefix(path, dir) {
+			t.Errorf("%s: %q, %v", l.what, path, err)
 		}
 	}
 }
@@ -142,7 +157,7 @@ func TestCopiesGoThroughDeviceMemoryAndBack(t *testing.T) {
 }
 
 func TestACopyBeyondAnAllocationIsRefused(t *testing.T) {
-	r := newRig(t)
+	r := newFake(t)
 	p := r.alloc(t, 100)
 	pin, err := r.c.Pin(200)
 	must(t, err)

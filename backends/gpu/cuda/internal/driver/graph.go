@@ -21,8 +21,10 @@ func (s *Stream) Capture(fn func() error) (*Graph, error) {
 	var g *Graph
 	// Begin, what is captured and end share a thread, as CUDA wants.
 	err := s.c.Do(func() error {
-		const threadLocal = 1 // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may allocate meanwhile
-		if err := s.on("cuStreamBeginCapture", s.c.d.fn.StreamBeginCapture, s.handle, threadLocal); err != nil {
+		// Libraries load a kernel when they first launch it, which allocates; other
+		// threads allocate too. The relaxed mode lets both.
+		const relaxed = 2 // CU_STREAM_CAPTURE_MODE_RELAXED
+		if err := s.on("cuStreamBeginCapture", s.c.d.fn.StreamBeginCapture, s.handle, relaxed); err != nil {
 			return err
 		}
 		inner := fn()

@@ -2,12 +2,15 @@ package driver
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/fake"
 )
 
-// rig is a fake device, its libraries, and a stream.
+// rig is a device, its libraries, and a stream.
 type rig struct {
 	dir    string
 	d      *Driver
@@ -15,16 +18,29 @@ type rig struct {
 	c      *Context
 	s      *Stream
 	search Search
+	arch   string // the compiler's option
 }
 
+// newRig opens the fake device with these settings, or a real one (fake.Real) if
+// they ask for nothing but an order.
 func newRig(t *testing.T, settings ...string) *rig {
 	t.Helper()
-	return openRig(t, fake.Build(t, fake.Options{Settings: settings}))
+	onlyFake := func(s string) bool { return !strings.HasPrefix(s, "order=") }
+	if fake.Real() && !slices.ContainsFunc(settings, onlyFake) {
+		return openRig(t, Search{Dir: fake.RealLibraries()})
+	}
+	return openRig(t, Search{Dir: fake.Build(t, fake.Options{Settings: settings}), Only: true})
 }
 
-func openRig(t *testing.T, dir string) *rig {
+// newFake opens the fake device, for what is not the same on a real one.
+func newFake(t *testing.T, settings ...string) *rig {
 	t.Helper()
-	r := &rig{dir: dir, search: Search{Dir: dir, Only: true}}
+	return openRig(t, Search{Dir: fake.Build(t, fake.Options{Settings: settings}), Only: true})
+}
+
+func openRig(t *testing.T, search Search) *rig {
+	t.Helper()
+	r := &rig{dir: search.Dir, search: search}
 	var err error
 	if r.d, err = Open(r.search); err != nil {
 		t.Fatal(err)
@@ -36,6 +52,7 @@ func openRig(t *testing.T, dir string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.arch = fmt.Sprintf("--gpu-architecture=sm_%d%d", devices[0].Major, devices[0].Minor)
 	if r.c, err = r.d.Retain(devices[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +66,7 @@ func openRig(t *testing.T, dir string) *rig {
 // kernel compiles and loads a source, and finds its kernel k.
 func (r *rig) kernel(t *testing.T, code string) *Function {
 	t.Helper()
-	p, err := r.n.Compile(Source{Name: "test.cu", Code: code}, "--gpu-architecture=sm_90")
+	p, err := r.n.Compile(Source{Name: "test.cu", Code: code}, r.arch)
 	if err != nil {
 		t.Fatal(err)
 	}

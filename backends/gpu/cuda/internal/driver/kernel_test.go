@@ -74,7 +74,7 @@ func TestWhatIsWrongWithAKernelIsSaidWithItsPlace(t *testing.T) {
 		{"a division by zero", `extern "C" __global__ void k(int *x) { x[0] = 7 / (int)threadIdx.x; }`, Dim{X: 1}, "CUDA_ERROR_LAUNCH_FAILED", "divides an integer by zero"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t)
+			r := newFake(t)
 			f := r.kernel(t, c.code)
 			l := f.Launch(Dim{X: 1}, c.block, r.alloc(t, 1024))
 			l.Shared = 128
@@ -92,7 +92,7 @@ func TestWhatIsWrongWithAKernelIsSaidWithItsPlace(t *testing.T) {
 }
 
 func TestALaunchThatTheDeviceCannotHoldIsRefused(t *testing.T) {
-	r := newRig(t)
+	r := newFake(t)
 	f := r.kernel(t, `extern "C" __global__ void __launch_bounds__(4 * 16, 2) k(float *x) { extern __shared__ float s[]; s[threadIdx.x] = 1; x[0] = s[0]; }`)
 	p := r.alloc(t, 4)
 	l := f.Launch(Dim{X: 1}, Dim{X: 65}, p)
@@ -111,6 +111,29 @@ func TestALaunchThatTheDeviceCannotHoldIsRefused(t *testing.T) {
 	must(t, l.Run(r.s))
 	must(t, r.s.Synchronize())
 	if got := r.read(t, p, 1); got[0] != 1 {
+		t.Error(got)
+	}
+}
+
+// All that launch a kernel share its attributes: one that asks for less must not
+// take from another what that has asked for.
+func TestSharedMemoryThatWasAskedForStays(t *testing.T) {
+	r := newRig(t)
+	p, err := r.n.Compile(Source{Name: "test.cu", Code: `extern "C" __global__ void k(float *x) { extern __shared__ float s[]; s[threadIdx.x] = 7; x[0] = s[0]; }`}, r.arch)
+	must(t, err)
+	m, err := r.c.Load(p.Code)
+	must(t, err)
+	first, err := m.Function("k")
+	must(t, err)
+	second, err := m.Function("k")
+	must(t, err)
+	must(t, first.SetDynamicShared(90<<10))
+	must(t, second.SetDynamicShared(60<<10))
+	x := r.floats(t, 0)
+	l := first.Launch(Dim{X: 1}, Dim{X: 1}, x)
+	l.Shared = 90 << 10
+	must(t, l.Run(r.s))
+	if got := r.read(t, x, 1); got[0] != 7 {
 		t.Error(got)
 	}
 }
@@ -150,7 +173,7 @@ func TestCodeThatDoesNotFitIsNamed(t *testing.T) {
 }
 
 func TestACompilersMessagesComeWithItsError(t *testing.T) {
-	r := newRig(t)
+	r := newFake(t)
 	_, err := r.n.Compile(Source{Name: "bad.cu", Code: "\nextern \"C\" __global__ void k() { int x = nothing; }"}, "--gpu-architecture=sm_80")
 	if !errors.Is(err, ErrCompile) || !strings.Contains(err.Error(), "bad.cu:2") || !strings.Contains(err.Error(), "nothing") {
 		t.Errorf("got %v", err)
@@ -168,7 +191,7 @@ func TestACompilersMessagesComeWithItsError(t *testing.T) {
 // only one of the orders shows.
 func TestAMissingBarrierShowsInAnotherOrder(t *testing.T) {
 	sum := func(order, barrier string) float32 {
-		r := newRig(t, "order="+order)
+		r := newFake(t, "order="+order)
 		f := r.kernel(t, `extern "C" __global__ void k(float *x) {
 			__shared__ float s[64];
 			s[threadIdx.x] = x[threadIdx.x];
@@ -231,7 +254,7 @@ func TestACapturedStepIsReplayedWithItsArguments(t *testing.T) {
 }
 
 func TestWhatMustNotBeCapturedIsAnError(t *testing.T) {
-	r := newRig(t)
+	r := newFake(t)
 	p := r.alloc(t, 4)
 	for name, fn := range map[string]func() error{
 		"an allocation":     func() error { _, err := r.c.Alloc(4); return err },
@@ -261,7 +284,7 @@ func TestLaunchesAllocateNothing(t *testing.T) {
 	must(t, err)
 	b, err := r.c.OpenCuBLAS(r.search)
 	must(t, err)
-	m, err := b.Plan(MatmulSpec{A: Matrix{Rows: 2, Cols: 2}, B: Matrix{Rows: 2, Cols: 2}, D: Matrix{Rows: 2, Cols: 2}, Compute: ComputeF32, Alpha: 1})
+	m, err := b.Plan(MatmulSpec{A: Matrix{Rows: 2, Cols: 2}, B: Matrix{Rows: 2, Cols: 2}, D: Matrix{Rows: 2, Cols: 2}, Compute: ComputeF32, Alpha: 1, Align: [3]int{2: 32}})
 	must(t, err)
 	for name, fn := range map[string]func() error{
 		"launch": func() error { return l.Run(r.s) },

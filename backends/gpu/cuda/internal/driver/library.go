@@ -22,6 +22,7 @@ type library struct {
 	what   string
 	files  []versioned // newest first
 	subdir bool        // part of the toolkit, which CUDA_PATH and CUDA_HOME point to
+	pip    []string    // where NVIDIA's Python packages have it, below the directory nvidia
 	none   error
 	hint   string
 }
@@ -39,7 +40,7 @@ var (
 		hint:  "install NVIDIA's driver, 525 or later, or say where the library is",
 	}
 	libnvrtc = library{
-		what: "NVRTC", none: ErrNoNVRTC, subdir: true,
+		what: "NVRTC", none: ErrNoNVRTC, subdir: true, pip: []string{"cu13/lib", "cuda_nvrtc/lib"},
 		files: pick(
 			[]versioned{{"libnvrtc.so.13", 13}, {"libnvrtc.so.12", 12}, {"libnvrtc.so.11.2", 11}},
 			[]versioned{{"nvrtc64_130_0.dll", 13}, {"nvrtc64_120_0.dll", 12}, {"nvrtc64_112_0.dll", 11}},
@@ -47,7 +48,7 @@ var (
 		hint: "install the CUDA toolkit, or the Python package nvidia-cuda-nvrtc-cu12, and say in which directory the library is",
 	}
 	libcublas = library{
-		what: "cuBLASLt", none: ErrNoCuBLAS, subdir: true,
+		what: "cuBLASLt", none: ErrNoCuBLAS, subdir: true, pip: []string{"cu13/lib", "cublas/lib"},
 		files: pick(
 			[]versioned{{"libcublasLt.so.13", 13}, {"libcublasLt.so.12", 12}},
 			[]versioned{{"cublasLt64_13.dll", 13}, {"cublasLt64_12.dll", 12}},
@@ -63,19 +64,23 @@ func pick(unix, windows []versioned) []versioned {
 	return unix
 }
 
-// candidates lists what is tried, in order: the directory that was named, what
-// the system's loader finds, the toolkit's usual places.
+// candidates lists what is tried, in order: the directory that was named, where
+// Python's packages have the library if that is their directory, what the system's
+// loader finds, the toolkit's usual places.
 func (l library) candidates(s Search) []string {
 	var dirs []string
 	if s.Dir != "" {
 		dirs = append(dirs, s.Dir)
+		for _, sub := range l.pip {
+			dirs = append(dirs, filepath.Join(s.Dir, filepath.FromSlash(sub)))
+		}
 	}
 	if !s.Only {
 		dirs = append(dirs, "")
 		if l.subdir {
 			dirs = append(dirs, toolkits()...)
 		} else if runtime.GOOS == "linux" {
-			dirs = append(dirs, "/usr/lib/wsl/lib")
+			dirs = append(dirs, "/usr/lib/wsl/lib", "/usr/local/nvidia/lib64") // of WSL, and where clusters put the driver into containers
 		}
 	}
 	var all []string

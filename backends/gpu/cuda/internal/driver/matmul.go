@@ -17,6 +17,37 @@ type Matrix struct {
 	BatchStep  int  // elements from one to the next
 }
 
+// bytes is the size of an element.
+func (t DataType) bytes() int {
+	switch t {
+	case I8:
+		return 1
+	case F16, BF16:
+		return 2
+	}
+	return 4
+}
+
+// stride is Stride, or what it stands for.
+func (x Matrix) stride() int {
+	switch {
+	case x.Stride != 0:
+		return x.Stride
+	case x.ColMajor:
+		return x.Rows
+	}
+	return x.Cols
+}
+
+// Bytes is how much memory the matrices take, the space between them included.
+func (x Matrix) Bytes() int {
+	lines, across := x.Rows, x.Cols
+	if x.ColMajor {
+		lines, across = x.Cols, x.Rows
+	}
+	return ((max(x.Batch, 1)-1)*x.BatchStep + (lines-1)*x.stride() + across) * x.Type.bytes()
+}
+
 // MatmulSpec is D = Alpha op(A) op(B) + Beta C, over a batch of them. C has the
 // form of D.
 type MatmulSpec struct {
@@ -25,6 +56,10 @@ type MatmulSpec struct {
 	Compute        Compute
 	Alpha, Beta    float64
 	Workspace      int // the most bytes of working memory
+	// Align is how many bytes the addresses of A, of B, and of C and D are multiples
+	// of; 0 for 256, which memory of Alloc is. cuBLASLt takes an algorithm that loads
+	// as much at a time, and Run must be given such addresses.
+	Align [3]int
 }
 
 // Matmul is a product that cuBLASLt has chosen an algorithm for. It is made once;
@@ -47,6 +82,7 @@ const (
 	descTransA      = 3
 	descTransB      = 4
 	prefWorkspace   = 1
+	prefAlignA      = 5 // then those of B, C and D
 	orderRow        = 1
 	opTranspose     = 1
 )
@@ -62,7 +98,7 @@ func (b *CuBLAS) Plan(s MatmulSpec) (*Matmul, error) {
 		if err := m.describe(s); err != nil {
 			return err
 		}
-		return m.choose(s.Workspace)
+		return m.choose(s)
 	})
 	if err != nil {
 		return nil, errors.CombineErrors(errors.Wrapf(err, "product of %dx%d and %dx%d", s.A.Rows, s.A.Cols, s.B.Rows, s.B.Cols), m.Destroy())
@@ -98,18 +134,12 @@ func (m *Matmul) describe(s MatmulSpec) error {
 }
 
 func (m *Matmul) layout(to *uintptr, x Matrix) error {
-	stride, order := x.Stride, int32(orderRow)
+	order := int32(orderRow)
 	if x.ColMajor {
 		order = 0
 	}
-	if stride == 0 {
-		stride = x.Cols
-		if x.ColMajor {
-			stride = x.Rows
-		}
-	}
 	fn := &m.b.fn
-	r := call(fn.LayoutCreate, uintptr(unsafe.Pointer(to)), uintptr(x.Type), uintptr(x.Rows), uintptr(x.Cols), uintptr(stride))
+	r := call(fn.LayoutCreate, uintptr(unsafe.Pointer(to)), uintptr(x.Type), uintptr(x.Rows), uintptr(x.Cols), uintptr(x.stride()))
 	if err := m.b.check("cublasLtMatrixLayoutCreate", r); err != nil {
 		return err
 	}
@@ -126,7 +156,7 @@ func (m *Matmul) layout(to *uintptr, x Matrix) error {
 	return nil
 }
 
-func (m *Matmul) choose(workspace int) (err error) {
+func (m *Matmul) choose(s MatmulSpec) (err error) {
 	b := m.b
 	var pref uintptr
 	if err := b.check("cublasLtMatmulPreferenceCreate", call(b.fn.PreferenceCreate, uintptr(unsafe.Pointer(&pref)))); err != nil {
@@ -135,13 +165,11 @@ func (m *Matmul) choose(workspace int) (err error) {
 	defer func() {
 		err = errors.CombineErrors(err, b.check("cublasLtMatmulPreferenceDestroy", call(b.fn.PreferenceDestroy, pref)))
 	}()
-	most := uint64(max(workspace, 0))
-	r := call(b.fn.PreferenceSetAttribute, pref, prefWorkspace, uintptr(unsafe.Pointer(&most)), 8)
-	if err := b.check("cublasLtMatmulPreferenceSetAttribute", r); err != nil {
+	if err := b.prefer(pref, s); err != nil {
 		return err
 	}
 	var found int32
-	r = call(b.fn.GetHeuristic, b.handle, m.desc, m.layouts[0], m.layouts[1], m.layouts[2], m.layouts[2], pref, 1,
+	r := call(b.fn.GetHeuristic, b.handle, m.desc, m.layouts[0], m.layouts[1], m.layouts[2], m.layouts[2], pref, 1,
 		uintptr(unsafe.Pointer(&m.best)), uintptr(unsafe.Pointer(&found)))
 	if err := b.check("cublasLtMatmulAlgoGetHeuristic", r); err != nil {
 		return err
@@ -150,6 +178,26 @@ func (m *Matmul) choose(workspace int) (err error) {
 		return errors.Wrap(ErrNotSupported, "cuBLASLt has no algorithm")
 	}
 	return b.check("cublasLtMatmulAlgoGetHeuristic", uintptr(m.best.state))
+}
+
+// prefer sets what an algorithm may take and rely on.
+func (b *CuBLAS) prefer(pref uintptr, s MatmulSpec) error {
+	most := uint64(max(s.Workspace, 0))
+	r := call(b.fn.PreferenceSetAttribute, pref, prefWorkspace, uintptr(unsafe.Pointer(&most)), 8)
+	if err := b.check("cublasLtMatmulPreferenceSetAttribute", r); err != nil {
+		return err
+	}
+	for i, bytes := range []int{s.Align[0], s.Align[1], s.Align[2], s.Align[2]} {
+		if bytes == 0 {
+			continue
+		}
+		align := uint32(bytes)
+		r := call(b.fn.PreferenceSetAttribute, pref, uintptr(prefAlignA+i), uintptr(unsafe.Pointer(&align)), 4)
+		if err := b.check("cublasLtMatmulPreferenceSetAttribute", r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Workspace is how many bytes of working memory the algorithm takes, at most
@@ -185,7 +233,7 @@ func (m *Matmul) Run(s *Stream, a, b, c, d, work Pointer) error {
 func (m *Matmul) explain(s *Stream, err error) error {
 	var e *Error
 	if errors.As(err, &e) && e.Code == statusExecution {
-		if under := s.Query(); under != nil {
+		if under := s.Query(); errors.Is(under, ErrDeviceLost) {
 			return errors.Wrapf(under, "%v", err)
 		}
 	}

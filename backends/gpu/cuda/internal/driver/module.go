@@ -3,6 +3,7 @@ package driver
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"github.com/cockroachdb/errors"
@@ -12,6 +13,9 @@ import (
 type Module struct {
 	c      *Context
 	handle uintptr
+
+	mu        sync.Mutex
+	functions map[string]*Function
 }
 
 // Load loads a cubin, or PTX that the driver compiles for the device.
@@ -30,7 +34,7 @@ func (c *Context) Load(image []byte) (*Module, error) {
 		return nil, err
 	}
 	defer c.leave()
-	m := &Module{c: c}
+	m := &Module{c: c, functions: map[string]*Function{}}
 	r := call(c.d.fn.ModuleLoadData, uintptr(unsafe.Pointer(&m.handle)), uintptr(unsafe.Pointer(&image[0])))
 	if err := c.d.check("cuModuleLoadData", r); err != nil {
 		return nil, err
@@ -52,11 +56,34 @@ type Function struct {
 	c      *Context
 	name   string
 	handle uintptr
+
+	mu      sync.Mutex
+	dynamic int // bytes of dynamic shared memory that launches may ask for
 }
 
 // Function finds a kernel by its name in the module: that of the source, for one
-// that is extern "C".
+// that is extern "C". Each has one Function, as CUDA has one handle for it, whose
+// attributes all that launch it share.
 func (m *Module) Function(name string) (*Function, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if f := m.functions[name]; f != nil {
+		return f, nil
+	}
+	f, err := m.find(name)
+	if err != nil {
+		return nil, err
+	}
+	// Where modules are loaded lazily, asking for an attribute loads the kernel: not
+	// later, when a launch of it is captured.
+	if f.dynamic, err = f.Attribute(MaxDynamicShared); err != nil {
+		return nil, errors.Wrapf(err, "kernel %q", name)
+	}
+	m.functions[name] = f
+	return f, nil
+}
+
+func (m *Module) find(name string) (*Function, error) {
 	if err := m.c.enter(); err != nil {
 		return nil, err
 	}
@@ -97,15 +124,25 @@ func (f *Function) Attribute(a Attribute) (int, error) {
 }
 
 // SetDynamicShared lets launches ask for as many bytes of dynamic shared memory:
-// more than 48 KiB (Device.Shared) must be asked for so, up to
-// Device.SharedOptIn.
+// more than 48 KiB (Device.Shared) with what the kernel has of its own must be
+// asked for so, up to Device.SharedOptIn. It never lets them ask for less than
+// before: a launch that was prepared may run later.
 func (f *Function) SetDynamicShared(bytes int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if bytes <= f.dynamic {
+		return nil
+	}
 	if err := f.c.enter(); err != nil {
 		return err
 	}
 	defer f.c.leave()
 	r := call(f.c.d.fn.FuncSetAttribute, f.handle, uintptr(MaxDynamicShared), uintptr(bytes))
-	return errors.Wrapf(f.c.d.check("cuFuncSetAttribute", r), "kernel %s, %d bytes of shared memory", f.name, bytes)
+	if err := f.c.d.check("cuFuncSetAttribute", r); err != nil {
+		return errors.Wrapf(err, "kernel %s, %d bytes of shared memory", f.name, bytes)
+	}
+	f.dynamic = bytes
+	return nil
 }
 
 // Dim is the size of a grid or a block. A zero is a one.

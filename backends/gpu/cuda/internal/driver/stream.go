@@ -99,16 +99,25 @@ func (s *Stream) Download(dst *Pinned, off, n int, src Pointer) error {
 
 // Copy copies bytes within the device. The two must not overlap.
 func (s *Stream) Copy(dst, src Pointer, bytes int) error {
+	if bytes == 0 {
+		return nil
+	}
 	return s.on("cuMemcpyDtoDAsync", s.c.d.fn.MemcpyDtoDAsync, uintptr(dst), uintptr(src), uintptr(bytes), s.handle)
 }
 
 // Fill sets bytes to value.
 func (s *Stream) Fill(dst Pointer, value byte, bytes int) error {
+	if bytes == 0 {
+		return nil
+	}
 	return s.on("cuMemsetD8Async", s.c.d.fn.MemsetD8Async, uintptr(dst), uintptr(value), uintptr(bytes), s.handle)
 }
 
 // Fill32 sets n words of 32 bits to value.
 func (s *Stream) Fill32(dst Pointer, value uint32, n int) error {
+	if n == 0 {
+		return nil
+	}
 	return s.on("cuMemsetD32Async", s.c.d.fn.MemsetD32Async, uintptr(dst), uintptr(value), uintptr(n), s.handle)
 }
 

@@ -8,7 +8,7 @@ import (
 // What NVRTC refuses the fake must refuse too, or a kernel that was tested
 // would fail on a device.
 func TestWhatNVRTCDoesNotHaveIsNotThere(t *testing.T) {
-	r := newRig(t)
+	r := newFake(t)
 	for _, body := range []string{"float x = INFINITY;", "uint32_t x = 0;", "double x = M_PI;", `asm("exit;");`} {
 		_, err := r.n.Compile(Source{Name: "a.cu", Code: `extern "C" __global__ void k() { ` + body + ` }`}, "--gpu-architecture=sm_90")
 		if !errors.Is(err, ErrCompile) {

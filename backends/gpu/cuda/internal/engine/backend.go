@@ -32,6 +32,14 @@ type Config struct {
 	Device *Device // closed with the backend
 	Table  Table
 	Fuser  Fuser // nil: every node needs a kernel of the table
+	// Sources are compiled side by side before the first graph is, which one after
+	// another takes most of a minute. Those of kernels that are not here are compiled
+	// when they are first bound.
+	Sources []driver.Source
+	// Passes rewrite a lowered graph, in order, before chains are made and types
+	// change. Their nodes may be of ops that graph.Define does not know, for which
+	// the table has kernels.
+	Passes []func(*graph.Graph) (*graph.Graph, error)
 	Notes  []string
 }
 
@@ -57,6 +65,9 @@ func (b *Backend) Describe() framework.Info {
 		Notes:  append([]string{"computes in " + string(b.device.Precision)}, b.config.Notes...),
 	}
 	for op := range b.config.Table {
+		if graph.Lookup(op.Name) != op { // of a pass
+			continue
+		}
 		info.Native = append(info.Native, op.Name)
 	}
 	slices.Sort(info.Native)
@@ -103,13 +114,17 @@ func (b *Backend) Compile(ctx context.Context, g *graph.Graph) (framework.Execut
 	if err := ctx.Err(); err != nil {
 		return nil, errors.Wrap(err, "compile")
 	}
-	if b.config.Fuser != nil {
-		b.device.Warm(b.config.Fuser.Sources(p.Graph))
-		if p.once != nil {
-			b.device.Warm(b.config.Fuser.Sources(p.once.Graph))
-		}
-	}
+	b.device.Warm(b.sources(p))
 	return &executable{backend: b, plan: p, bound: map[*store]*bound{}}, nil
+}
+
+// sources lists what p is compiled from.
+func (b *Backend) sources(p *plan) []driver.Source {
+	all := slices.Clone(b.config.Sources)
+	for ; b.config.Fuser != nil && p != nil; p = p.once {
+		all = append(all, b.config.Fuser.Sources(p.Graph)...)
+	}
+	return all
 }
 
 // maxArena bounds the memory of a plan: what an address can hold.
@@ -147,6 +162,11 @@ func (b *Backend) plan(g *graph.Graph) (*plan, error) {
 	})
 	if err != nil {
 		return nil, errors.Wrapf(framework.ErrUnsupported, "backend %s: %v", b.config.Name, err)
+	}
+	for _, pass := range b.config.Passes {
+		if low, err = pass(low); err != nil {
+			return nil, errors.Wrapf(err, "backend %s: rewrite", b.config.Name)
+		}
 	}
 	once, rest, err := split(low)
 	if err != nil {

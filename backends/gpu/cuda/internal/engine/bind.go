@@ -118,6 +118,9 @@ func (b *binder) bind() error {
 	if err != nil {
 		return err
 	}
+	if err := b.warm(); err != nil {
+		return err
+	}
 	if err := b.capture(updates); err != nil {
 		return err
 	}
@@ -331,12 +334,39 @@ func (b *bound) matmul(spec driver.MatmulSpec, x, y, z, out driver.Pointer) erro
 		return err
 	}
 	spec.Workspace = blasBytes
+	spec.Align = [3]int{alignment(x), alignment(y), alignment(z | out)}
 	m, err := d.blas.Plan(spec)
 	if err != nil {
 		return err
 	}
 	b.matmuls = append(b.matmuls, m)
-	b.steps = append(b.steps, matmulStep{m, x, y, z, out, work})
+	b.steps = append(b.steps, matmulStep{spec, m, x, y, z, out, work})
+	return nil
+}
+
+// alignment is how many bytes p is a multiple of, as far as it matters.
+func alignment(p driver.Pointer) int { return int(min(align, (p|align)&-(p|align))) }
+
+// warm runs each product that the device has not run yet, with its result in the
+// memory of values, where nothing is before a run: CUDA loads a library's kernel
+// when it is first launched ("lazy loading", CUDA programming guide), for which it
+// may allocate and wait, and neither belongs in a capture. One whose result is larger
+// than that memory, which only a state is, is left to the capture.
+func (b *binder) warm() error {
+	s := b.store
+	for _, st := range b.out.steps {
+		m, ok := st.(matmulStep)
+		if !ok || m.spec.D.Bytes() > s.workBytes || !s.device.first(m.spec) {
+			continue
+		}
+		m.z, m.d = 0, s.work
+		if err := m.run(s.stream); err != nil {
+			return errors.Wrap(err, "first run of a product")
+		}
+		if err := s.stream.Synchronize(); err != nil {
+			return errors.Wrap(err, "first run of a product")
+		}
+	}
 	return nil
 }
 

@@ -21,6 +21,7 @@ type Device struct {
 
 	mu      sync.Mutex
 	modules map[string]*loading // by name and code
+	ran     map[driver.MatmulSpec]bool
 	closed  bool
 }
 
@@ -33,7 +34,7 @@ type loading struct {
 
 // NewDevice makes a Device of its parts, which it closes.
 func NewDevice(c *driver.Context, k *kernel.Compiler, blas *driver.CuBLAS, p Precision) *Device {
-	return &Device{Precision: p, context: c, compiler: k, blas: blas, modules: map[string]*loading{}}
+	return &Device{Precision: p, context: c, compiler: k, blas: blas, modules: map[string]*loading{}, ran: map[driver.MatmulSpec]bool{}}
 }
 
 // Info is the device's description.
@@ -60,6 +61,17 @@ func (d *Device) module(src driver.Source) (*driver.Module, error) {
 	d.mu.Unlock()
 	l.once.Do(func() { l.module, l.err = d.compiler.Load(d.context, src, options...) })
 	return l.module, l.err
+}
+
+// first reports whether no product like this has been run, and takes it as run.
+func (d *Device) first(s driver.MatmulSpec) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ran[s] {
+		return false
+	}
+	d.ran[s] = true
+	return true
 }
 
 // options are NVRTC's for every source. Fast functions are called by name where

@@ -402,3 +402,39 @@ func TestAProfileTimesEveryNode(t *testing.T) {
 		t.Errorf("%+v", times)
 	}
 }
+
+// accumulate is a kernel of matmul that by cuBLASLt adds y y to x itself, and returns
+// x.
+func accumulate(c *engine.Call) error {
+	n := c.Node.In[0].Dim(0)
+	square := driver.Matrix{Type: driver.F32, Rows: n, Cols: n, ColMajor: true}
+	s := driver.MatmulSpec{A: square, B: square, D: square, Compute: driver.ComputeF32, Alpha: 1, Beta: 1}
+	if err := c.Matmul(s, c.In[1], c.In[1], 0, c.In[0]); err != nil {
+		return err
+	}
+	c.Copy(c.Out[0], c.In[0], 4*n*n)
+	return nil
+}
+
+// A product is tried before it is captured, and what it adds to must not show that.
+func TestTheFirstRunOfAProductChangesNoState(t *testing.T) {
+	table := engine.Table{}
+	table.Add("matmul", engine.Kernel{Bind: accumulate})
+	b := cudatest.Backend(cudatest.Open(t, engine.F32), table, nil)
+	s, err := b.NewStore()
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	r := &rig{t, b, s}
+	must(t, s.Put(ctx, "x", tensor.FromF32([]float32{5, 0, 0, 5}, 2, 2)))
+	must(t, s.Put(ctx, "y", tensor.FromF32([]float32{3, 0, 0, 3}, 2, 2)))
+	e := r.compile(func(b *graph.Builder) {
+		b.Output("z", b.MatMul(b.Param("x", graph.Init{}, 2, 2), b.Param("y", graph.Init{}, 2, 2), false, false))
+	})
+	z := tensor.New(tensor.T(tensor.F32, 2, 2))
+	for _, want := range []float32{14, 23} {
+		must(t, e.Run(ctx, s, nil, []*tensor.Tensor{z}))
+		if got := z.F32(); !slices.Equal(got, []float32{want, 0, 0, want}) {
+			t.Errorf("got %v, want %v on the diagonal", got, want)
+		}
+	}
+}

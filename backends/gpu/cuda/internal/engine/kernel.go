@@ -60,7 +60,8 @@ type step interface {
 }
 
 // Launch appends a launch of a kernel. Arguments are as for
-// driver.Function.Launch; an int is passed as an int32, and must fit in one.
+// driver.Function.Launch; an int is passed as an int32, and must fit in one. Where
+// shared is more than a kernel has unasked, it is asked for.
 func (c *Call) Launch(f *driver.Function, grid, block driver.Dim, shared int, args ...any) {
 	for i, a := range args {
 		if v, ok := a.(int); ok {
@@ -69,7 +70,7 @@ func (c *Call) Launch(f *driver.Function, grid, block driver.Dim, shared int, ar
 	}
 	l := f.Launch(grid, block, args...)
 	l.Shared = shared
-	c.b.steps = append(c.b.steps, launchStep{l})
+	c.b.steps = append(c.b.steps, launchStep{l, f.SetDynamicShared(shared)})
 }
 
 // Matmul appends a product of cuBLASLt. cuBLASLt's working memory is the engine's.
@@ -116,9 +117,17 @@ func (c *Call) Narrow() uint32 {
 	return mask
 }
 
-type launchStep struct{ l *driver.Launch }
+type launchStep struct {
+	l   *driver.Launch
+	err error // of asking for its shared memory
+}
 
-func (l launchStep) run(s *driver.Stream) error { return l.l.Run(s) }
+func (l launchStep) run(s *driver.Stream) error {
+	if l.err != nil {
+		return l.err
+	}
+	return l.l.Run(s)
+}
 
 type fillStep struct {
 	dst   driver.Pointer
@@ -136,6 +145,7 @@ type copyStep struct {
 func (c copyStep) run(s *driver.Stream) error { return s.Copy(c.dst, c.src, c.bytes) }
 
 type matmulStep struct {
+	spec            driver.MatmulSpec
 	m               *driver.Matmul
 	x, y, z, d, tmp driver.Pointer
 }

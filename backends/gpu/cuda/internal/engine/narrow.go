@@ -101,10 +101,15 @@ func exact(g *graph.Graph, kernels map[*graph.Node]Kernel) map[graph.Value]bool 
 }
 
 // simple reports whether the results of n are made of its operands element by
-// element, or could be.
+// element, or could be. Of the ops that only a pass knows, chains are.
 func simple(n *graph.Node) bool {
 	switch n.Op.Name {
 	case "matmul", "gather", "scatteradd":
+		return false
+	case "fused":
+		return true
+	}
+	if graph.Lookup(n.Op.Name) != n.Op {
 		return false
 	}
 	return !n.Op.Composite() && n.Op.Primal() == nil

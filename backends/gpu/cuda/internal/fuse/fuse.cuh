@@ -10,7 +10,7 @@
 
 // Elementwise operations that CUDA has under no name. Of a NaN and a number,
 // larger and smaller take the NaN.
-__device__ __forceinline__ float logistic(float x) { return 1.0f / (1.0f + expf(-x)); }
+__device__ __forceinline__ float logistic(float x) { return 1.0f / __fadd_rn(1.0f, expf(-x)); }
 __device__ __forceinline__ float quotient(float x, float y) { return x / y; }
 __device__ __forceinline__ float larger(float x, float y) { return x != x ? x : y != y ? y : fmaxf(x, y); }
 __device__ __forceinline__ float smaller(float x, float y) { return x != x ? x : y != y ? y : fminf(x, y); }

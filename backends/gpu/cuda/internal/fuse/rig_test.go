@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/cudatest"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
-	"github.com/ternlm/tern/backends/gpu/cuda/internal/fake"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/kernel"
 	"github.com/ternlm/tern/backends/scalar"
 	"github.com/ternlm/tern/framework"
@@ -32,7 +32,7 @@ func must(t checker, err error) {
 	}
 }
 
-// rig runs fused graphs on the fake device, every value in memory of its own.
+// rig runs fused graphs on a device, every value in memory of its own.
 // Nodes that are no chains run on the reference backend.
 type rig struct {
 	ctx     *driver.Context
@@ -44,8 +44,7 @@ type rig struct {
 
 func newRig(t testing.TB, settings ...string) *rig {
 	t.Helper()
-	dir := fake.Build(t, fake.Options{Settings: settings})
-	search := driver.Search{Dir: dir, Only: true}
+	search := cudatest.Libraries(t, settings...)
 	d, err := driver.Open(search)
 	must(t, err)
 	nvrtc, err := driver.OpenNVRTC(search)

@@ -4,6 +4,7 @@
 package roofline
 
 import (
+	"strings"
 	"time"
 
 	"github.com/ternlm/tern/framework/graph"
@@ -61,6 +62,8 @@ func Of(n *graph.Node, bf16 bool) Work {
 			floats = &w.TF32
 		}
 		*floats = 2 * int64(n.Out[0].Shape.Numel()) * int64(k)
+	case "joined.product", "joined.heads":
+		w.Int8 = joined(n)
 	case "attention":
 		*floats = 2 * attention(n) // scores and values
 	case "attention.vjp":
@@ -77,7 +80,11 @@ func Of(n *graph.Node, bf16 bool) Work {
 // activations are, and two backward. An op that makes its loss and gradient at
 // once has all three.
 func (w *Work) linear(n *graph.Node, floats *int64) {
-	op := n.Op
+	is, quantized := n.Op, false
+	if name, ok := strings.CutSuffix(is.Name, ".int8"); ok && graph.Lookup(name) != nil {
+		is, quantized = graph.Lookup(name), true // package quantized: x as codes and units
+	}
+	op := is
 	if op.Primal() != nil {
 		op = op.Primal()
 	}
@@ -87,20 +94,38 @@ func (w *Work) linear(n *graph.Node, floats *int64) {
 	if weight == 0 {
 		return
 	}
+	if quantized {
+		weight = 2
+	}
 	product := 2 * int64(n.In[0].Dim(0)) * int64(n.In[weight].Shape().Numel())
-	backward := n.Op == op.Pullback() || n.Op == op.Joint()
+	backward := is == op.Pullback() || is == op.Joint()
 	if backward {
 		*floats += 2 * product
 	}
 	loss := op.Name == "linearcrossentropy" || op.Name == "bitlinearcrossentropy" || op.Name == "codebookcrossentropy"
-	if backward && n.Op != op.Joint() && !loss {
+	if backward && is != op.Joint() && !loss {
 		return
 	}
-	if a, ok := n.Attr.(graph.LinearAttr); ok && a.ActBits == 8 {
+	if a, ok := n.Attr.(graph.LinearAttr); quantized || ok && a.ActBits == 8 {
 		w.Int8 += product
 	} else {
 		*floats += product
 	}
+}
+
+// joined counts the products of a node of package ops/joined: of each row by every
+// code that the node reads.
+func joined(n *graph.Node) (ops int64) {
+	rows := int64(n.Out[0].Shape[0])
+	if n.Op.Name == "joined.heads" { // [B,T,H,D]
+		rows *= int64(n.Out[0].Shape[1])
+	}
+	for _, v := range n.In {
+		if d := v.Type().DType; d.Codes() || d == tensor.I8 {
+			ops += 2 * rows * int64(v.Shape().Numel())
+		}
+	}
+	return ops
 }
 
 // attention is the operations of one product of causal attention: row t sees
@@ -123,15 +148,23 @@ func bytes(n *graph.Node) int64 {
 		case n.Op.Name == "gather" && i == 0:
 			sum += int64(n.Out[0].Shape.Numel()) * int64(v.Type().DType.Bytes())
 		case n.Op.Name == "updateat" && i == 0:
+		case inCache(n) && i < 2:
 		default:
 			sum += int64(v.Type().Bytes())
 		}
 	}
-	for _, t := range n.Out {
-		if n.Op.Name == "updateat" {
+	for i, t := range n.Out {
+		switch {
+		case n.Op.Name == "updateat":
 			t = n.In[1].Type()
+		case inCache(n) && i > 0: // [B,limit,H,D], of which T tokens of each sequence are written
+			t.Shape = tensor.Shape{t.Shape[0], n.Out[0].Shape[1], t.Shape[2], t.Shape[3]}
 		}
 		sum += int64(t.Bytes())
 	}
 	return sum
 }
+
+// inCache reports whether n writes keys and values into caches, its first operands,
+// beside its query.
+func inCache(n *graph.Node) bool { return n.Op.Name == "joined.heads" || n.Op.Name == "joined.cache" }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/joined"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/roofline"
 	"github.com/ternlm/tern/framework/compile"
 	"github.com/ternlm/tern/framework/graph"
@@ -31,8 +33,18 @@ func TestATokenOfTrainingHasTheKnownOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shared, err := quantized.Share(low)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkToken(t, low)
+	checkToken(t, shared)
+}
+
+func checkToken(t *testing.T, g *graph.Graph) {
+	t.Helper()
 	var w roofline.Work
-	for _, n := range low.Nodes {
+	for _, n := range g.Nodes {
 		if n.IsState() || n.IsInput() || n.Op.View {
 			continue
 		}
@@ -49,6 +61,49 @@ func TestATokenOfTrainingHasTheKnownOperations(t *testing.T) {
 	if ratio := float64(w.Int8) / float64(w.BF16); ratio < 0.45 || ratio > 0.5 {
 		t.Errorf("%.3f of the operations of bf16 are in int8", ratio)
 	}
+}
+
+// Joined nodes have the products of the single ones, and move less: neither what lies
+// between them nor whole caches.
+func TestJoinedNodesHaveTheProductsOfSingleOnes(t *testing.T) {
+	c, err := model.Preset("nano-125m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := model.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, B := range []int{2, 64} {
+		g, err := m.Step(B, 1, 1024, model.Pass{Packed: true, F16: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		low, err := compile.Lower(g, func(*graph.Node) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		few, err := joined.Join(low)
+		if err != nil {
+			t.Fatal(err)
+		}
+		single, one := total(low), total(few)
+		if single.Int8 != one.Int8 || one.Int8 < int64(B)*200e6 {
+			t.Errorf("%d sequences: %d operations in joined nodes, %d in single ones", B, one.Int8, single.Int8)
+		}
+		if one.Bytes >= single.Bytes || one.Bytes < single.Bytes*9/10 {
+			t.Errorf("%d sequences: %d bytes in joined nodes, %d in single ones", B, one.Bytes, single.Bytes)
+		}
+	}
+}
+
+func total(g *graph.Graph) (w roofline.Work) {
+	for _, n := range g.Nodes {
+		if !n.IsState() && !n.IsInput() && !n.Op.View {
+			w.Add(roofline.Of(n, true))
+		}
+	}
+	return w
 }
 
 func TestTheFloorIsTheLongerOfTwoTimes(t *testing.T) {

@@ -22,15 +22,31 @@ var flashCode string
 //go:embed rope.cu
 var ropeCode string
 
+// RopeHeader is rope.cuh, for kernels that turn pairs as part of something else.
+// They take the frequencies that Turns returns.
+//
+//go:embed rope.cuh
+var RopeHeader string
+
 //go:embed softmax.cu
 var softmaxCode string
 
 var (
 	rowsSource    = cu.Source("attention_rows.cu", rowsCode)
 	flashSource   = cu.Source("attention_flash.cu", flashCode)
-	ropeSource    = cu.Source("rope.cu", ropeCode)
+	ropeSource    = WithRope("rope.cu", ropeCode)
 	softmaxSource = cu.Source("softmax.cu", softmaxCode)
 )
+
+// WithRope is a source that includes rope.cuh.
+func WithRope(name, code string) driver.Source {
+	src := cu.Source(name, code)
+	src.Headers["rope.cuh"] = RopeHeader
+	return src
+}
+
+// Turns returns the frequencies of heads of d elements as kernels take them.
+func Turns(a graph.RoPEAttr, d int) []byte { return turnsOf(a, d) }
 
 // Sources lists the package's CUDA C++.
 func Sources() []driver.Source {

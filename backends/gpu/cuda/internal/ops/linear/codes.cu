@@ -29,6 +29,29 @@ extern "C" __global__ void __launch_bounds__(256) linear_fake_quantize(const voi
   else quantize_row((const float *)x + at, K, K, parts, put);
 }
 
+// The same from int8 rows q [N,Kp] and their scales: out [N,K]. A thread makes eight
+// columns. Floor: 3 bytes an element of bf16 (N = 16384, K = 2048: 101 MB, 21 us), 5
+// of f32, by accesses of 8 and 16 bytes.
+extern "C" __global__ void __launch_bounds__(256) linear_rows(const s8 *q, const float *unit, void *out, int N, int K, int Kp, int narrow) {
+  u32 part;
+  size_t n = divided((size_t)blockIdx.x * blockDim.x + threadIdx.x, ((u32)K + 7) / 8, &part);
+  if (n >= N) return;
+  int k = part * 8;
+  float s = unit[n], v[8];
+  uint2 codes = *(const uint2 *)(q + n * Kp + k);
+#pragma unroll
+  for (int e = 0; e < 8; e++) v[e] = (float)(s8)((e < 4 ? codes.x : codes.y) >> (e % 4 * 8)) * s;
+  size_t at = n * K + k;
+  if (K % 8) {
+    for (int e = 0; e < 8 && k + e < K; e++) store(out, at + e, narrow, v[e]);
+  } else if (narrow) {
+    *(uint4 *)((bf16 *)out + at) = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+  } else {
+    store4(out, at, false, make_float4(v[0], v[1], v[2], v[3]));
+    store4(out, at + 4, false, make_float4(v[4], v[5], v[6], v[7]));
+  }
+}
+
 // Level times scale of a weight, f32 or bf16 [M,K]. A thread makes eight columns.
 // Floor: the bytes written, [50257,768] in bf16: 77 MB, 16 us; its instructions,
 // about 15 a column, take as long.

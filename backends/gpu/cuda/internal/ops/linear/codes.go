@@ -3,6 +3,7 @@ package linear
 import (
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/engine"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 )
@@ -72,10 +73,13 @@ type weight struct {
 // weightOf describes the weight whose codes are operand i of n, and its scales the
 // next, without its memory.
 func weightOf(n *graph.Node, i int) weight {
-	codes, scales := n.In[i].Type(), n.In[i+1].Shape()
+	return weightOfTypes(n.In[i].Type(), n.In[i+1].Shape(), linearAttr(n).Levels)
+}
+
+func weightOfTypes(codes tensor.Type, scales tensor.Shape, levels []int8) weight {
 	w := weight{
 		m: codes.Shape[0], k: codes.Shape[1], group: codes.Shape[1] / scales[1],
-		bits: bitsOf(codes.DType), book: book(n.Attr.(graph.LinearAttr).Levels),
+		bits: bitsOf(codes.DType), book: book(levels),
 	}
 	if scales[0] == w.m {
 		w.scaleRow = scales[1]
@@ -116,9 +120,8 @@ func (b *binding) scaleGrad(w weight, d, out, part driver.Pointer) {
 	}
 }
 
-// padded is the length of a row of quantized activations: whole pieces of 64, of
-// which the tiles of int8.cu read.
-func (w weight) padded() int { return roundUp(w.k, 64) }
+// padded is the length of a row of quantized activations.
+func (w weight) padded() int { return quantized.Padded(w.k) }
 
 // rowThreads is how many threads share a row of so many: of many rows as few as hold
 // it in their registers, of a few, which would not fill the device, more.
@@ -135,7 +138,23 @@ func (b *binding) quantize(x matrix, padded int, q, unit driver.Pointer) {
 	b.launch(codesSource, "linear_quantize", x.rows, rowThreads(x.rows, x.cols), 0, x.at, q, unit, x.cols, padded, narrow(x.t))
 }
 
+// quantizeRows is quantized.Rows.
+func quantizeRows() engine.Kernel {
+	return engine.Kernel{
+		Narrow: func(*graph.Node) (in, out []bool) { return []bool{true}, []bool{false, false} },
+		Bind: func(c *engine.Call) error {
+			b, x := bind(c), c.Node.In[0].Type()
+			b.quantize(dense(c.In[0], x.DType, x.Shape[0], x.Shape[1]), c.Node.Out[0].Shape[1], c.Out[0], c.Out[1])
+			return b.err
+		},
+	}
+}
+
 // fakeQuantize makes the numbers that those stand for.
-func (b *binding) fakeQuantize(x, out matrix) {
+func (b *binding) fakeQuantize(x activations, out matrix) {
+	if x.quantized() {
+		b.launch(codesSource, "linear_rows", ceil(x.rows*ceil(x.cols, 8), 256), 256, 0, x.at, x.unit, out.at, x.rows, x.cols, x.stride, narrow(out.t))
+		return
+	}
 	b.launch(codesSource, "linear_fake_quantize", x.rows, rowThreads(x.rows, x.cols), 0, x.at, out.at, x.cols, narrow(x.t), narrow(out.t))
 }

@@ -8,7 +8,7 @@
 //
 // The file is compiled for codes of BITS bits, which kernels have behind their
 // names: a model has one width as a rule, and the others are not compiled.
-#include "codes.cuh"
+#include "few.cuh"
 
 #define JOIN(name, bits) name##_##bits
 #define NAMED(name, bits) JOIN(name, bits)
@@ -19,79 +19,19 @@
 #define OPERANDS const s8 *q, const float *unit, WEIGHT, int N, int Kp, void *y, int ld, int narrow
 #define ROWS_AS_THEY_ARE const void *x, int x_narrow, WEIGHT, int N, int Kp, void *y, int ld, int narrow
 
-// A warp computes COLUMNS columns of y at a time for up to T rows of x, reading codes
-// as they lie: the kernel of decoding. Lanes go over 32 codes each. span lanes share
-// a group (span is a power of two), so that a warp has 32/span groups under way.
-//
-// Floor: the bytes of the codes. 2 bits, [50257,768]: 9.6 MB, 2.0 us; [2048,2048]:
-// 1 MB, 0.2 us, where the launch is what is seen. Unpacking and dot products are
-// about 25 instructions for 32 codes and one row, 1.9 us of an H200's issue slots
-// for the first shape, and less than twice that for 2 rows.
-constexpr int COLUMNS = 2;
-
-template <int T>
-__device__ __forceinline__ void few_columns(const s8 *q, const float *unit, const Weight &w, size_t m0, int N, int Kp, void *y, int ld, int narrow, int span) {
-  int lane = threadIdx.x & 31, part = lane & (span - 1), first = lane / span, step = 32 / span;
-  int groups = w.K / w.group, pieces = w.group / 32;
-  const u8 *codes[COLUMNS];
-  const float *scales[COLUMNS];
-  float acc[COLUMNS][T] = {};
-#pragma unroll
-  for (int r = 0; r < COLUMNS; r++) {
-    size_t m = m0 + r < w.M ? m0 + r : w.M - 1;
-    codes[r] = w.codes + m * (size_t)(w.K / 8) * BITS;
-    scales[r] = w.scales + m * w.scale_row;
+// Store puts y where it lies.
+struct Store {
+  void *y;
+  int ld, narrow;
+  __device__ __forceinline__ void operator()(int t, size_t m, float v, bool here) const {
+    if (here) store(y, (size_t)t * ld + m, narrow, v);
   }
-  for (int g0 = 0; g0 < groups; g0 += step) {
-    int d[COLUMNS][T] = {};
-    for (int c = g0 + first < groups ? part : pieces; c < pieces; c += span) {
-      size_t at = (size_t)(g0 + first) * pieces + c;
-      Packed<BITS> packed[COLUMNS];
-      u32 v[COLUMNS][8];
-#pragma unroll
-      for (int r = 0; r < COLUMNS; r++) load_packed(packed[r], codes[r] + at * 4 * BITS);
-#pragma unroll
-      for (int r = 0; r < COLUMNS; r++) unpack(v[r], packed[r], w.book);
-#pragma unroll
-      for (int t = 0; t < T; t++) {
-        const uint4 *row = (const uint4 *)(q + (size_t)(t < N ? t : N - 1) * Kp + at * 32);
-        uint4 a = row[0], b = row[1];
-#pragma unroll
-        for (int r = 0; r < COLUMNS; r++) {
-          int s = dot4(a.x, v[r][0], dot4(a.y, v[r][1], dot4(a.z, v[r][2], dot4(a.w, v[r][3], d[r][t]))));
-          d[r][t] = dot4(b.x, v[r][4], dot4(b.y, v[r][5], dot4(b.z, v[r][6], dot4(b.w, v[r][7], s))));
-        }
-      }
-    }
-#pragma unroll 1
-    for (int o = span / 2; o; o >>= 1)
-#pragma unroll
-      for (int i = 0; i < COLUMNS * T; i++) d[i / T][i % T] += __shfl_xor_sync(0xffffffffu, d[i / T][i % T], o);
-#pragma unroll 1
-    for (int j = 0; j < step && g0 + j < groups; j++)
-#pragma unroll
-      for (int i = 0; i < COLUMNS * T; i++)
-        acc[i / T][i % T] = fmaf((float)__shfl_sync(0xffffffffu, d[i / T][i % T], j * span), scales[i / T][g0 + j], acc[i / T][i % T]);
-  }
-  if (lane) return;
-#pragma unroll
-  for (int r = 0; r < COLUMNS; r++)
-#pragma unroll
-    for (int t = 0; t < T; t++)
-      if (m0 + r < w.M && t < N) store(y, (size_t)t * ld + m0 + r, narrow, acc[r][t] * unit[t]);
-}
+};
 
 template <int T>
 __device__ __forceinline__ void few_rows(const s8 *q, const float *unit, const Weight &w, int N, int Kp, void *y, int ld, int narrow, int span) {
   size_t warps = blockDim.x >> 5, m0 = (blockIdx.x * warps + (threadIdx.x >> 5)) * COLUMNS;
-  for (; m0 < w.M; m0 += gridDim.x * warps * COLUMNS) few_columns<T>(q, unit, w, m0, N, Kp, y, ld, narrow, span);
-}
-
-// prefetch_columns asks for the codes of a warp's first columns.
-__device__ __forceinline__ void prefetch_columns(const Weight &w) {
-  size_t bytes = (size_t)(w.K / 8) * BITS, m0 = ((size_t)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5)) * COLUMNS;
-  for (size_t m = m0; m < m0 + COLUMNS && m < w.M; m++)
-    for (size_t i = (threadIdx.x & 31) * 128; i < bytes; i += 32 * 128) prefetch(w.codes + m * bytes + i);
+  for (; m0 < w.M; m0 += gridDim.x * warps * COLUMNS) few_columns<T>(q, unit, w, m0, N, Kp, span, Store{y, ld, narrow});
 }
 
 // One or two rows a block quantizes itself, into shared memory: less than another
@@ -152,7 +92,6 @@ template <int MT, int NT, int WM, int WN> struct Tile {
   char *shared;
   const s8 *rows[COPIES];  // what this thread copies of tile 0
   const u8 *source;        // and unpacks
-  Packed<BITS> codes;
   int acc[MT][NT][4];
   float sum[MT][NT][4];
   float scale[NT][2];
@@ -171,33 +110,34 @@ template <int MT, int NT, int WM, int WN> struct Tile {
     source = w.codes + ((m < w.M ? m : w.M - 1) * (size_t)w.K + (threadIdx.x & 1) * 32) / 8 * BITS;
   }
 
-  __device__ void fetch_rows(int k, char *stage) {
-    char *to = stage + place(threadIdx.x / 4, threadIdx.x & 3);
+  __device__ void fetch_rows(int k, int stage) {
+    char *to = shared + stage + place(threadIdx.x / 4, threadIdx.x & 3);
 #pragma unroll
     for (int u = 0; u < COPIES; u++) copy16(to + u * (THREADS / 4) * PIECE, rows[u] + (size_t)k * PIECE);
   }
 
   // fetch_codes reads the codes of tile k; those beyond K meet zeros of q.
-  __device__ void fetch_codes(int k) {
-    codes = Packed<BITS>{};
+  __device__ Packed<BITS> fetch_codes(int k) {
+    Packed<BITS> codes{};
     if (threadIdx.x < WIDE * 2 && k * PIECE + (threadIdx.x & 1) * 32 < w.K) load_packed(codes, source + (size_t)k * (PIECE / 8 * BITS));
+    return codes;
   }
 
-  __device__ void put_codes(char *stage) {
+  __device__ void put_codes(const Packed<BITS> &codes, int stage) {
     if (threadIdx.x >= WIDE * 2) return;
     u32 v[8];
     unpack(v, codes, w.book);
-    char *to = stage + ROWS * PIECE;
+    char *to = shared + stage + ROWS * PIECE;
     int row = threadIdx.x / 2, piece = (threadIdx.x & 1) * 2;
     *(uint4 *)(to + place(row, piece)) = make_uint4(v[0], v[1], v[2], v[3]);
     *(uint4 *)(to + place(row, piece + 1)) = make_uint4(v[4], v[5], v[6], v[7]);
   }
 
   // multiply adds 32 columns of K, half h of the tile in stage.
-  __device__ void multiply(const char *stage, int h) {
+  __device__ void multiply(int stage, int h) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const char *a = stage + (place(warp % WM * MT * 16 + (lane & 15), lane >> 4) ^ h * 32);
-    const char *b = stage + ROWS * PIECE + (place(warp / WM * NT * 8 + (lane & 7) + (lane >> 4) * 8, lane >> 3 & 1) ^ h * 32);
+    const char *a = shared + stage + (place(warp % WM * MT * 16 + (lane & 15), lane >> 4) ^ h * 32);
+    const char *b = shared + stage + ROWS * PIECE + (place(warp / WM * NT * 8 + (lane & 7) + (lane >> 4) * 8, lane >> 3 & 1) ^ h * 32);
     u32 right[NT][2];
 #pragma unroll
     for (int j = 0; j < NT; j += 2) {
@@ -242,30 +182,33 @@ template <int MT, int NT, int WM, int WN> struct Tile {
         }
   }
 
-  __device__ static char *after(char *stage, char *ring) { return stage == ring + (STAGES - 1) * BYTES ? ring : stage + BYTES; }
+  // Stages are told by where they begin in shared: of a pointer that a loop carries the
+  // compiler does not see that it is to shared memory.
+  __device__ static int after(int stage) { return stage == (STAGES - 1) * BYTES ? 0 : stage + BYTES; }
 
   __device__ void run(int pieces) {
     int groups = w.K / w.group, g = 0, left = w.group;
-    char *now = shared, *next = shared;
-    load_scales(0);
+    int now = 0, next = (STAGES - 1) * BYTES;
+    Packed<BITS> codes[STAGES];  // all on the way at once: no block hides another's wait
+#pragma unroll
+    for (int k = 0; k < STAGES; k++) codes[k] = fetch_codes(k);
+#pragma unroll
     for (int k = 0; k < STAGES - 1; k++) {
-      if (k < pieces) {
-        fetch_rows(k, next);
-        fetch_codes(k);
-        put_codes(next);
-      }
-      next = after(next, shared);
+      if (k < pieces) fetch_rows(k, k * BYTES);
       copies_commit();
     }
-    fetch_codes(STAGES - 1);
+    load_scales(0);
+#pragma unroll
+    for (int k = 0; k < STAGES - 1; k++) put_codes(codes[k], k * BYTES);
+    Packed<BITS> coming = codes[STAGES - 1];
 #pragma unroll 1
     for (int k = 0; k < pieces; k++) {
       copies_wait<STAGES - 2>();
       __syncthreads();  // tile k is there, and what tile k-1 lay in is free
       if (k + STAGES - 1 < pieces) {
         fetch_rows(k + STAGES - 1, next);
-        put_codes(next);
-        fetch_codes(k + STAGES);
+        put_codes(coming, next);
+        coming = fetch_codes(k + STAGES);
       }
       copies_commit();
 #pragma unroll
@@ -276,24 +219,28 @@ template <int MT, int NT, int WM, int WN> struct Tile {
         close_group();
         if (++g < groups) load_scales(g);
       }
-      now = after(now, shared), next = after(next, shared);
+      now = after(now), next = after(next);
     }
   }
 
   // write stores the results, of a WHOLE tile two at a time and without a look at the
   // edges.
   template <bool WHOLE, class T> __device__ void write(const float *unit, T *y, int ld) {
+    // The rows' scales are read before anything is written: for all that the compiler
+    // knows, y lies over them.
+    float s[MT][2];
+#pragma unroll
+    for (int i = 0; i < 2 * MT; i++) s[i / 2][i & 1] = WHOLE || row(i / 2, i & 1) < N ? unit[row(i / 2, i & 1)] : 0;
 #pragma unroll
     for (int i = 0; i < MT; i++)
 #pragma unroll
       for (int h = 0; h < 2; h++) {
         size_t n = row(i, h);
         if (!WHOLE && n >= N) continue;
-        float s = unit[n];
         T *to = y + n * ld + column(0);
 #pragma unroll
         for (int j = 0; j < NT; j++) {
-          float lo = sum[i][j][2 * h] * s, hi = sum[i][j][2 * h + 1] * s;
+          float lo = sum[i][j][2 * h] * s[i][h], hi = sum[i][j][2 * h + 1] * s[i][h];
           if (WHOLE) {
             put2(to + j * 8, lo, hi);
             continue;

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 )
 
 // Shapes of the tiles of int8.cu, and the stages of their rings.
@@ -16,7 +17,7 @@ const (
 // ownRows is up to how many rows a kernel quantizes them itself, ownBytes how much
 // shared memory they may take.
 const (
-	ownRows  = 2
+	ownRows  = quantized.OwnRows
 	ownBytes = 32 << 10
 )
 
@@ -24,15 +25,19 @@ const (
 // processors of a device. A variable for tests.
 var largeFrom = 64 * largeTile * largeTile
 
-// multiplyInt8 is y = x W^T of rows as int8, for which q and unit are memory. Which
-// kernel it is does not show in the result.
-func (b *binding) multiplyInt8(w weight, x matrix, q, unit driver.Pointer, y matrix) {
+// multiplyInt8 is y = x W^T of rows as int8, for which q and unit are memory unless
+// they are that already. Which kernel it is does not show in the result.
+func (b *binding) multiplyInt8(w weight, x activations, q, unit driver.Pointer, y matrix) {
 	aligned := w.k%32 == 0 && w.group%32 == 0
-	if aligned && y.rows <= ownRows && y.rows*w.padded() <= ownBytes {
-		b.launchFew(w, y, true, x.at, narrow(x.t))
-		return
+	if x.quantized() {
+		q, unit = x.at, x.unit
+	} else {
+		if aligned && y.rows <= ownRows && y.rows*w.padded() <= ownBytes {
+			b.launchFew(w, y, true, x.at, narrow(x.t))
+			return
+		}
+		b.quantize(x.matrix, w.padded(), q, unit)
 	}
-	b.quantize(x, w.padded(), q, unit)
 	switch {
 	case !aligned:
 		b.launchInt8("int8_any", w, ceil(y.rows, 8)*ceil(w.m, 32), 256, 0, int8Args(w, y, q, unit))

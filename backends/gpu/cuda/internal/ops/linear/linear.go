@@ -7,6 +7,7 @@ import (
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/cu"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/engine"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
 )
@@ -14,6 +15,8 @@ import (
 var (
 	//go:embed codes.cuh
 	codesHeader string
+	//go:embed few.cuh
+	fewHeader string
 	//go:embed codes.cu
 	codesCode string
 	//go:embed int8.cu
@@ -40,13 +43,7 @@ func withCodes(name, code string) driver.Source {
 }
 
 // int8ByWidth is int8.cu for each width of codes.
-func int8ByWidth() map[int]driver.Source {
-	all := map[int]driver.Source{}
-	for _, bits := range []int{1, 2, 4, 8} {
-		all[bits] = withCodes(fmt.Sprintf("linear_int8_%d.cu", bits), fmt.Sprintf("#define BITS %d\n#line 1\n%s", bits, int8Code))
-	}
-	return all
-}
+func int8ByWidth() map[int]driver.Source { return ByWidth("linear_int8", int8Code) }
 
 // Sources lists what the kernels are compiled from.
 func Sources() []driver.Source {
@@ -62,19 +59,28 @@ func Add(t engine.Table) {
 	t.Add("matmul", matMul())
 	t.Add("encode", encode())
 	t.Add("decode", decode())
-	t.Add("bitlinear", onCodes())
-	t.Add("bitlinear.vjp", onCodesVJP())
-	t.Add("codebookmatmul", onCodes())
-	t.Add("codebookmatmul.vjp", onCodesVJP())
+	for _, op := range []string{"bitlinear", "codebookmatmul"} {
+		addLayer(t, op, onCodes())
+		addLayer(t, op+".vjp", onCodesVJP())
+	}
 	for _, op := range []string{"linearcrossentropy", "bitlinearcrossentropy", "codebookcrossentropy"} {
-		t.Add(op, headLoss(lossOnly))
-		t.Add(op+".vjp", headLoss(gradientOnly))
+		addLayer(t, op, headLoss(lossOnly))
+		addLayer(t, op+".vjp", headLoss(gradientOnly))
 		if graph.Lookup(op).Joint() != nil {
-			t.Add(op+".joint", headLoss(lossAndGradient))
+			addLayer(t, op+".joint", headLoss(lossAndGradient))
 		}
 	}
+	t[quantized.Rows] = []engine.Kernel{quantizeRows()}
 	t.Add("normlinear", normLinear())
 	t.Add("normlinear.vjp", normLinearVJP())
+}
+
+// addLayer adds a kernel of an op, and of the one that reads quantized rows instead.
+func addLayer(t engine.Table, op string, k engine.Kernel) {
+	t.Add(op, k)
+	if reader := quantized.Of(graph.Lookup(op)); reader != nil {
+		t[reader] = []engine.Kernel{k}
+	}
 }
 
 // binding appends work to a call. The first error stops it, so that what is bound

@@ -44,8 +44,8 @@ func onCodes() engine.Kernel {
 		Bind: func(c *engine.Call) error {
 			b, l := bind(c), of(c.Node)
 			l.prepare(b, split(c.Scratch, l.sizes()))
-			n := c.Node.In[0].Dim(0)
-			l.forward(b, dense(c.In[0], l.x, n, l.k), dense(c.Out[0], c.Node.Out[0].DType, n, l.m))
+			x := l.input(c)
+			l.forward(b, x, dense(c.Out[0], c.Node.Out[0].DType, x.rows, l.m))
 			return b.err
 		},
 	}
@@ -64,8 +64,8 @@ type linearGradient struct {
 
 func linearGradientOf(n *graph.Node) linearGradient {
 	g := n.In[len(n.In)-1].Type()
-	rows := wholeTiles(max(minRows, gradientBlock/max(n.In[0].Dim(1), g.Shape[1])))
-	return linearGradient{layerOf(n, rows, true, g.DType), codesOperand(n.Op.Name) == 2}
+	rows := wholeTiles(max(minRows, gradientBlock/max(n.In[codesOperand(n)].Dim(1), g.Shape[1])))
+	return linearGradient{layerOf(n, rows, true, g.DType), latent(n)}
 }
 
 // sizes adds to those of the layer what the gradient of scales takes: that of the
@@ -115,8 +115,9 @@ func onCodesVJP() engine.Kernel {
 			b, l := bind(c), linearGradientOf(c.Node)
 			memory := split(c.Scratch, l.sizes())
 			l.prepare(b, memory)
-			n := c.Node.In[0].Dim(0)
-			x, g := dense(c.In[0], l.x, n, l.k), dense(c.In[len(c.In)-1], l.g, n, l.m)
+			x := l.input(c)
+			n := x.rows
+			g := dense(c.In[len(c.In)-1], l.g, n, l.m)
 			dx := dense(c.Out[0], c.Node.Out[0].DType, n, l.k)
 			dw := dense(l.weightGradient(c.Out, memory), tensor.F32, l.m, l.k)
 			blocks(n, l.rows, func(lo, hi int) {

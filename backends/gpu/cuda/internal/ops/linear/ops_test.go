@@ -125,6 +125,17 @@ func TestLayersOnCodesAreThoseOfTheReference(t *testing.T) {
 	}
 }
 
+// A vocabulary of 201 has rows of logits of 208, of which the last are zeros in the sum
+// for x, and its weight's gradient is made of two products.
+func TestHeadsOfAnOddVocabularyAreThoseOfTheReference(t *testing.T) {
+	be := cuda(t, engine.BF16)
+	s := shape{70, 64, 201, 201, 1}
+	compare(t, "of codes", be, layer("bitlinearcrossentropy.joint", "xwcstl", books["ternary"], 8, s, 5), bf16Bound)
+	floats := layer("linearcrossentropy.joint", "xwtl", book{}, 0, s, 6)
+	floats.attr = nil
+	compare(t, "of floats", be, floats, bf16Bound)
+}
+
 func bound(p engine.Precision) float64 {
 	if p == engine.BF16 {
 		return bf16Bound

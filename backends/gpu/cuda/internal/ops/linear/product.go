@@ -94,13 +94,34 @@ func (b *binding) multiply(p product) {
 	case b.own(p):
 		b.multiplyTiles(p)
 	default:
-		err := b.multiplyBLAS(p)
-		if errors.Is(err, driver.ErrNotSupported) {
-			b.multiplyTiles(p)
-			return
+		for _, part := range p.regular() {
+			err := b.multiplyBLAS(part)
+			if errors.Is(err, driver.ErrNotSupported) {
+				b.multiplyTiles(part)
+			} else if b.err = err; err != nil {
+				return
+			}
 		}
-		b.err = err
 	}
+}
+
+// regular is p, or in two parts all but its last rows and these: a transposed x of
+// bf16 lies along the rows of z, and cuBLAS asks for a multiple of 16 bytes of them
+// where tensor cores are to be used well (cuBLAS Library, Tensor Core Usage). Rows of
+// 50257 logits lie so that only their number is in the way. The cut is where memory is
+// as aligned as it is where it begins.
+func (p product) regular() []product {
+	const by, cut = 8, 128
+	whole := p.z.rows &^ (cut - 1)
+	if !p.transX || p.x.t != tensor.BF16 || p.batch != 1 || p.x.stride%by != 0 || p.z.rows%by == 0 || whole == 0 {
+		return []product{p}
+	}
+	first, rest := p, p
+	first.x.cols, first.z.rows = whole, whole
+	rest.x.at += driver.Pointer(whole * p.x.t.Bytes())
+	rest.x.cols -= whole
+	rest.z = p.z.slice(whole, p.z.rows)
+	return []product{first, rest}
 }
 
 // multiplyBLAS hands p to cuBLASLt. Its matrices lie by columns, and what lies by

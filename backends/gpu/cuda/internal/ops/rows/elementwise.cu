@@ -9,8 +9,6 @@ template <class F> __device__ __forceinline__ void each(u64 n, F f) {
   if (rest < n) f.template at<1>(rest);
 }
 
-__device__ __forceinline__ float sigmoid(float x) { return 1 / (1 + expf(-x)); }
-
 // swiglu: silu(gate) * up (Shazeer, arXiv 2002.05202). The result may lie over
 // either.
 //

@@ -3,10 +3,13 @@ package rows
 import (
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/driver"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/engine"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 	"github.com/ternlm/tern/framework/graph"
 )
 
 func addNorms(t engine.Table) {
+	t[quantized.Norm] = []engine.Kernel{rmsNormInt8()}
+	t[quantized.Gate] = []engine.Kernel{swiGLUInt8()}
 	add(t, "rmsnorm", rmsNorm())
 	add(t, "rmsnorm.vjp", rmsNormVJP())
 	add(t, "int8", int8Rows())
@@ -24,6 +27,30 @@ func rmsNorm() engine.Kernel {
 				l.In[0], l.In[1], l.Out[0], uint64(rows), width, epsilon(l.Node), l.Narrow())
 		}),
 	}
+}
+
+// quantizes makes the kernel of an op that leaves rows as int8, from those of its
+// operands that may be bf16. rest are its arguments behind their sizes.
+func quantizes(name string, in []bool, rest func(n *graph.Node) []any) engine.Kernel {
+	return engine.Kernel{
+		Narrow: narrows(in, []bool{false, false}),
+		Bind: bind(norms, func(l *launcher) {
+			rows, width := split(l.Node.In[0].Shape())
+			v, suffix := vector(width)
+			block := rowBlock(width / v)
+			args := append([]any{l.In[0], l.In[1], l.Out[0], l.Out[1], uint64(rows), width, l.Node.Out[0].Shape[1]}, rest(l.Node)...)
+			l.launch(name+suffix, blocks(rows, block.Y), block, append(args, l.Narrow())...)
+		}),
+	}
+}
+
+// rmsNormInt8 has the threads of rmsNorm, and so the bits of its norm.
+func rmsNormInt8() engine.Kernel {
+	return quantizes("rmsnorm_int8", []bool{true, false}, func(n *graph.Node) []any { return []any{epsilon(n)} })
+}
+
+func swiGLUInt8() engine.Kernel {
+	return quantizes("swiglu_int8", []bool{true, true}, func(*graph.Node) []any { return nil })
 }
 
 func epsilon(n *graph.Node) float32 { return float32(n.Attr.(graph.NormAttr).Eps) }

@@ -84,6 +84,10 @@ __device__ __forceinline__ u64 row_step() { return (u64)gridDim.x * blockDim.y; 
 __device__ __forceinline__ size_t flat_index() { return (size_t)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ __forceinline__ size_t flat_step() { return (size_t)gridDim.x * blockDim.x; }
 
+// sigmoid adds what expf has multiplied: said so, no compiler makes one operation of
+// both in one kernel and two in another.
+__device__ __forceinline__ float sigmoid(float x) { return 1 / __fadd_rn(1, expf(-x)); }
+
 // add_warps adds to the chunks of a block's first warp those of the others, one warp
 // after another. share is shared memory for a warp's, K * V * 32 floats. All
 // threads must call.
