@@ -112,14 +112,13 @@ type course struct {
 }
 
 // The losses of two trainings whose roundings differ go apart: a weight near the
-// middle between two codes is rounded to either. How far depends on the recipe.
-// With the report's, the initial weights of the processor changed by one part in
-// ten million move a loss of the first 200 steps by 0.005 nats at most, and so does
-// a change by one in five hundred: there the bound says something of the device.
-// With tern's own recipe the same change moves losses by 0.3 nats, and the one at
-// the end by 0.04, though both train as well: no bound of the kind can hold
-// of any two backends. It is run to see that Muon trains, and its figures are told
-// beside those of f32.
+// middle between two codes is rounded to either. How far depends on the recipe
+// (docs/gpu.md has figures). With the report's, initial weights that are changed by
+// one part in ten million move a loss of the first 200 steps by 0.005 nats at most,
+// and by one part in five hundred by 0.007: there a bound of 0.02 says something of
+// the device. With tern's own recipe the smaller change moves a loss by 0.3, though
+// both train as well: no two backends can be held to the bound. It is run to see
+// that Muon trains, and told beside the figures of f32.
 var (
 	steady  = course{"", []string{"--recipe", "report", "--batch", "4", "--accum", "1", "--warmup", "20"}}
 	chaotic = course{"muon-", nil}

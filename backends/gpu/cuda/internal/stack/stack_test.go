@@ -114,13 +114,13 @@ func TestEqualComputationsBecomeOne(t *testing.T) {
 
 // step is what a member of a random graph does, equal for all of them.
 type step struct {
-	op         string
-	i, j, k    int
-	constant   float64
-	into, flag bool
+	op       string
+	i, j, k  int
+	constant float64
+	flag     bool
 }
 
-// random graphs hold members of a common program, some of which are spoiled.
+// maker builds a member of a random graph: matrices, each made of those before it.
 type maker struct {
 	b      *graph.Builder
 	pool   []graph.Value // of a member
@@ -129,7 +129,7 @@ type maker struct {
 
 func (m *maker) at(i int) graph.Value { return m.pool[i%len(m.pool)] }
 
-// other is a value of the shape of x, its transpose or row.
+// like is a value of the shape of x, which may be one that all members read.
 func (m *maker) like(x graph.Value, i int) graph.Value {
 	all := slices.Concat(m.pool, m.shared)
 	for k := range all {
@@ -240,7 +240,7 @@ func TestTheOptimizerHasTheSameBits(t *testing.T) {
 		c, r := small()
 		c.Quant = quant
 		if quant == "none" {
-			c.Head, r.MatrixDecay = "f16", 0
+			c.Head, r.MatrixDecay, r.Accum = "f16", 0, 2 // gradients are cleared
 		}
 		g, err := train.Apply(newModel(t, c), r)
 		must(t, err)

@@ -4,7 +4,8 @@
 // the same few rows by quantized weights become one node, with what their rows are
 // made of (a norm, what is read from streams, a gate) and with what becomes of their
 // results (a sum, streams that are mixed, rotary embeddings and the caches of keys
-// and values).
+// and values). Of many rows, streams are written, read, normed and rounded by one
+// kernel: that is JoinRows, a pass for after package quantized's.
 //
 // The results have the bits of the single kernels where these compute in f32; in bf16
 // less is rounded between them.

@@ -146,42 +146,44 @@ func widths(n *graph.Node) (in, out []bool) {
 	return in, out
 }
 
+// bind launches the product, after what makes its rows where it does not do so itself.
 func bind(c *engine.Call) error {
 	p, s := c.Node.Attr.(*product), shapeOf(c.Node)
-	src := productSources[s.weights[0].Bits]
-	function := func(name string) (*driver.Function, error) {
-		return c.Device.Function(src, fmt.Sprintf("%s_%d", name, s.weights[0].Bits))
-	}
-	rows, block := rowArgs(c, p, s), driver.Dim{X: threads}
-	parts, padded := partArgs(c, p, s), s.weights[0].Padded()
+	padded, rows, grid := s.weights[0].Padded(), rowArgs(c, p, s), s.blocks()
 	end, err := endArgs(c, p)
 	if err != nil {
 		return err
 	}
-	rest := append(append(parts, end...), s.n, padded)
+	rest := append(append(partArgs(c, p, s), end...), s.n, padded)
 	if s.own() {
-		f, err := function(fmt.Sprintf("joined_own_%d", s.n))
-		if err != nil {
-			return err
-		}
-		c.Launch(f, s.blocks(), block, s.rowBytes()+s.n*padded, append(rows, rest...)...)
-		return nil
+		return launch(c, s.source(), s.kernel("joined_own", s.n), grid, s.rowBytes()+s.n*padded, append(rows, rest...))
 	}
-	make, err := c.Device.Function(rowsSource, "joined_rows")
-	if err != nil {
-		return err
-	}
-	few := "joined_few_4"
-	if s.n > 4 {
-		few = "joined_few_8"
-	}
-	f, err := function(few)
-	if err != nil {
-		return err
+	few := 4
+	if s.n > few {
+		few = linear.FewRows
 	}
 	q, unit := c.Scratch, c.Scratch+driver.Pointer(s.unitAt())
-	c.Launch(make, driver.Dim{X: s.n}, block, s.rowBytes(), append(rows, q, unit, s.k, padded)...)
-	c.Launch(f, s.blocks(), block, 0, append([]any{q, unit}, rest...)...)
+	if err := launch(c, rowsSource, "joined_rows", driver.Dim{X: s.n}, s.rowBytes(), append(rows, q, unit, s.k, padded)); err != nil {
+		return err
+	}
+	return launch(c, s.source(), s.kernel("joined_few", few), grid, 0, append([]any{q, unit}, rest...))
+}
+
+// source is that of kernels for the width of the codes, kernel the name of one for so
+// many rows.
+func (s shape) source() driver.Source { return productSources[s.weights[0].Bits] }
+func (s shape) kernel(name string, rows int) string {
+	return fmt.Sprintf("%s_%d_%d", name, rows, s.weights[0].Bits)
+}
+
+// launch appends a launch of blocks of the size that all kernels of this package but
+// cache.cu have.
+func launch(c *engine.Call, src driver.Source, name string, grid driver.Dim, shared int, args []any) error {
+	f, err := c.Device.Function(src, name)
+	if err != nil {
+		return err
+	}
+	c.Launch(f, grid, driver.Dim{X: threads}, shared, args...)
 	return nil
 }
 
@@ -217,7 +219,7 @@ func flag(t tensor.Type) uint32 {
 	return 0
 }
 
-// stored as joined.cu numbers it.
+// storage is how joined.cu numbers types.
 func storage(t tensor.Type) int {
 	return map[tensor.DType]int{tensor.F32: 0, tensor.BF16: 1, tensor.F16: 2}[t.DType]
 }

@@ -98,16 +98,11 @@ func readKernel() engine.Kernel {
 	return engine.Kernel{
 		Narrow: func(*graph.Node) (in, out []bool) { return []bool{true, false, false}, []bool{false, false} },
 		Bind: func(c *engine.Call) error {
-			s := c.Node.In[0].Shape()
-			f, err := c.Device.Function(rowsSource, "joined_rows")
-			if err != nil {
-				return err
-			}
-			none, eps := driver.Pointer(0), float32(c.Node.Attr.(graph.NormAttr).Eps)
-			c.Launch(f, driver.Dim{X: s[0]}, driver.Dim{X: threads}, 4*s[2],
-				int(read), c.In[0], c.In[1], c.In[2], none, 0, s[1], stepOf(c.Node.In[1], 1), eps, flag(c.Node.In[0].Type()), none, 0,
-				c.Out[0], c.Out[1], s[2], quantized.Padded(s[2]))
-			return nil
+			s, none := c.Node.In[0].Shape(), driver.Pointer(0)
+			return launch(c, rowsSource, "joined_rows", driver.Dim{X: s[0]}, 4*s[2], []any{
+				int(read), c.In[0], c.In[1], c.In[2], none, 0, s[1], stepOf(c.Node.In[1], 1), epsilon(c.Node), flag(c.Node.In[0].Type()), none, 0,
+				c.Out[0], c.Out[1], s[2], quantized.Padded(s[2]),
+			})
 		},
 	}
 }
@@ -119,16 +114,13 @@ func writtenKernel() engine.Kernel {
 		},
 		Bind: func(c *engine.Call) error {
 			s, in := c.Node.In[0].Shape(), c.Node.In
-			f, err := c.Device.Function(rowsSource, fmt.Sprintf("joined_written_%d", s[1]))
-			if err != nil {
-				return err
-			}
 			narrow := flag(in[0].Type()) | flag(in[1].Type())<<1 | flag(c.Node.Out[0])<<2
-			eps := float32(c.Node.Attr.(graph.NormAttr).Eps)
-			c.Launch(f, driver.Dim{X: s[0]}, driver.Dim{X: threads}, 4*s[2],
+			return launch(c, rowsSource, fmt.Sprintf("joined_written_%d", s[1]), driver.Dim{X: s[0]}, 4*s[2], []any{
 				c.In[0], c.In[1], c.In[2], c.In[3], c.In[4], c.In[5], c.Out[0], c.Out[1], c.Out[2],
-				stepOf(in[2], 2), stepOf(in[3], 1), stepOf(in[4], 1), eps, narrow, s[2], quantized.Padded(s[2]))
-			return nil
+				stepOf(in[2], 2), stepOf(in[3], 1), stepOf(in[4], 1), epsilon(c.Node), narrow, s[2], quantized.Padded(s[2]),
+			})
 		},
 	}
 }
+
+func epsilon(n *graph.Node) float32 { return float32(n.Attr.(graph.NormAttr).Eps) }

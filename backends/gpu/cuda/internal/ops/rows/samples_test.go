@@ -116,6 +116,7 @@ func streams() []sample {
 		{17, 4, 256},
 		{33, 3, 128},
 		{9, 8, 456},
+		{9, 2, 520}, // more than the chunks that a lane of a pullback has at a time
 		{2100, 2, 4},
 	} {
 		n, s, c := dims[0], dims[1], dims[2]

@@ -133,32 +133,47 @@ template <int V> __device__ __forceinline__ float dot(chunk<V> a, chunk<V> b, fl
 // result where rows have their own coefficients, and else a row for each block,
 // which stream_fold adds up. No operand shares memory with a result.
 //
-// Floor: s, g and ds once. 16384 x 4 x 768 in f32: 453 MB, 94 us; in bf16 half.
-template <int S, int V>
+// Floor: s, g and ds once. 16384 x 4 x 768 in f32: 453 MB, 94 us; in bf16 half. 512
+// blocks are 16 warps a multiprocessor: for 25 KiB on the way in bf16 a lane needs 6
+// loads of 8 bytes, so that with few streams it has several chunks at a time. Where all
+// arrays are bf16 (B16) that is known when it is compiled: what is loaded then stays in
+// the registers that it is loaded into, and nothing waits for it in between.
+template <int S, int V, bool B16>
 __device__ __forceinline__ void streamread_vjp(const void *__restrict__ s, const float *__restrict__ pre, const void *__restrict__ g, void *__restrict__ ds,
                                                float *__restrict__ dpre, u64 rows, int width, int span, int step, u32 narrow, float *share) {
-  bool ns = narrow & 1, ng = narrow & 4, nd = narrow & 8;
+  bool ns = B16 || narrow & 1, ng = B16 || narrow & 4, nd = B16 || narrow & 8;
   int chunks = width / V;
   u64 first = (u64)blockIdx.x * span, last = min(rows, first + span);
   float acc[S] = {};
+  constexpr int U = S <= 2 ? 3 : S <= 4 ? 2 : 1;  // chunks at a time
   for (u64 row = first + threadIdx.y; row < last; row += 4) {
     float p[S];
 #pragma unroll
     for (int i = 0; i < S; i++) p[i] = pre[row * step + i];
 #pragma unroll 1
-    for (int c = threadIdx.x; c < chunks; c += 32) {
-      size_t at = (size_t)row * S * width + (size_t)c * V;
-      bits<V> b[S], gb = fetch<V>(g, (size_t)row * width + (size_t)c * V, ng);
+    for (int c0 = threadIdx.x; c0 < chunks; c0 += 32 * U) {
+      bits<V> b[U][S], gb[U];
 #pragma unroll
-      for (int i = 0; i < S; i++) b[i] = fetch<V>(s, at + (size_t)i * width, ns);
-      chunk<V> d = widen<V>(gb, ng);
+      for (int u = 0; u < U; u++) {
+        int c = c0 + 32 * u;
+        if (c >= chunks) continue;
+        gb[u] = fetch<V>(g, (size_t)row * width + (size_t)c * V, ng);
 #pragma unroll
-      for (int i = 0; i < S; i++) {
-        acc[i] = dot<V>(widen<V>(b[i], ns), d, acc[i]);
-        chunk<V> out;
+        for (int i = 0; i < S; i++) b[u][i] = fetch<V>(s, ((size_t)row * S + i) * width + (size_t)c * V, ns);
+      }
 #pragma unroll
-        for (int e = 0; e < V; e++) out.v[e] = p[i] * d.v[e];
-        put<V>(ds, at + (size_t)i * width, nd, out);
+      for (int u = 0; u < U; u++) {
+        int c = c0 + 32 * u;
+        if (c >= chunks) continue;
+        chunk<V> d = widen<V>(gb[u], ng);
+#pragma unroll
+        for (int i = 0; i < S; i++) {
+          acc[i] = dot<V>(widen<V>(b[u][i], ns), d, acc[i]);
+          chunk<V> out;
+#pragma unroll
+          for (int e = 0; e < V; e++) out.v[e] = p[i] * d.v[e];
+          put<V>(ds, ((size_t)row * S + i) * width + (size_t)c * V, nd, out);
+        }
       }
     }
     leave_row<S>(acc, dpre, row, step);
@@ -172,14 +187,17 @@ __device__ __forceinline__ void streamread_vjp(const void *__restrict__ s, const
 //
 // Floor: s, y, g, ds and dy once. 16384 x 4 x 768 in f32: 705 MB, 147 us; in bf16
 // half. There are 2 S^2 + 2 S multiply-adds a column, 40 for 4 streams: a quarter
-// of what the multiprocessors do in that time in bf16, and for 8 streams half.
-template <int S, int V>
+// of what the multiprocessors do in that time in bf16, and for 8 streams half. Of 1 or
+// 2 streams a lane has two chunks at a time, which are read before either is written,
+// since ds may lie over g.
+template <int S, int V, bool B16>
 __device__ __forceinline__ void streamwrite_vjp(const void *s, const void *y, const float *h, const float *post, const void *g, void *ds, void *dy, float *dh,
                                                 float *dpost, u64 rows, int width, int span, int hstep, int pstep, u32 narrow, float *share) {
-  bool ns = narrow & 1, ny = narrow & 2, ng = narrow & 16, nds = narrow & 32, ndy = narrow & 64;
+  bool ns = B16 || narrow & 1, ny = B16 || narrow & 2, ng = B16 || narrow & 16, nds = B16 || narrow & 32, ndy = B16 || narrow & 64;
   int chunks = width / V;
   u64 first = (u64)blockIdx.x * span, last = min(rows, first + span);
   float mixed[S * S] = {}, added[S] = {};
+  constexpr int U = S <= 2 ? 2 : 1;  // chunks at a time
   for (u64 row = first + threadIdx.y; row < last; row += 4) {
     float m[S * S], p[S];
 #pragma unroll
@@ -188,26 +206,38 @@ __device__ __forceinline__ void streamwrite_vjp(const void *s, const void *y, co
     for (int i = 0; i < S; i++) p[i] = post[row * pstep + i];
     __syncwarp();  // before the row's matrix is overwritten
 #pragma unroll 1
-    for (int c = threadIdx.x; c < chunks; c += 32) {
-      size_t at = (size_t)row * S * width + (size_t)c * V, branch = (size_t)row * width + (size_t)c * V;
-      bits<V> gb[S], sb[S], yb = fetch<V>(y, branch, ny);
+    for (int c0 = threadIdx.x; c0 < chunks; c0 += 32 * U) {
+      bits<V> gb[U][S], sb[U][S], yb[U];
 #pragma unroll
-      for (int i = 0; i < S; i++) gb[i] = fetch<V>(g, at + (size_t)i * width, ng), sb[i] = fetch<V>(s, at + (size_t)i * width, ns);
-      chunk<V> d[S], b = widen<V>(yb, ny), sum;
+      for (int u = 0; u < U; u++) {
+        int c = c0 + 32 * u;
+        if (c >= chunks) continue;
+        size_t at = (size_t)row * S * width + (size_t)c * V;
+        yb[u] = fetch<V>(y, (size_t)row * width + (size_t)c * V, ny);
 #pragma unroll
-      for (int i = 0; i < S; i++) {
-        d[i] = widen<V>(gb[i], ng);
-        added[i] = dot<V>(d[i], b, added[i]);
-#pragma unroll
-        for (int e = 0; e < V; e++) sum.v[e] = i ? fmaf(p[i], d[i].v[e], sum.v[e]) : p[0] * d[0].v[e];
+        for (int i = 0; i < S; i++) gb[u][i] = fetch<V>(g, at + (size_t)i * width, ng), sb[u][i] = fetch<V>(s, at + (size_t)i * width, ns);
       }
-      put<V>(dy, branch, ndy, sum);
 #pragma unroll
-      for (int j = 0; j < S; j++) {
-        chunk<V> x = widen<V>(sb[j], ns);
+      for (int u = 0; u < U; u++) {
+        int c = c0 + 32 * u;
+        if (c >= chunks) continue;
+        size_t at = (size_t)row * S * width + (size_t)c * V;
+        chunk<V> d[S], b = widen<V>(yb[u], ny), sum;
 #pragma unroll
-        for (int i = 0; i < S; i++) mixed[i * S + j] = dot<V>(d[i], x, mixed[i * S + j]);
-        put<V>(ds, at + (size_t)j * width, nds, around<S, V>(m + j, S, d, j));
+        for (int i = 0; i < S; i++) {
+          d[i] = widen<V>(gb[u][i], ng);
+          added[i] = dot<V>(d[i], b, added[i]);
+#pragma unroll
+          for (int e = 0; e < V; e++) sum.v[e] = i ? fmaf(p[i], d[i].v[e], sum.v[e]) : p[0] * d[0].v[e];
+        }
+        put<V>(dy, (size_t)row * width + (size_t)c * V, ndy, sum);
+#pragma unroll
+        for (int j = 0; j < S; j++) {
+          chunk<V> x = widen<V>(sb[u][j], ns);
+#pragma unroll
+          for (int i = 0; i < S; i++) mixed[i * S + j] = dot<V>(d[i], x, mixed[i * S + j]);
+          put<V>(ds, at + (size_t)j * width, nds, around<S, V>(m + j, S, d, j));
+        }
       }
     }
     leave_row<S * S>(mixed, dh, row, hstep);
@@ -229,13 +259,15 @@ __device__ __forceinline__ void streamwrite_vjp(const void *s, const void *y, co
   extern "C" __global__ void __launch_bounds__(128) streamread_vjp_##S##_##V(const void *s, const float *pre, const void *g, void *ds,          \
                                                                              float *dpre, u64 rows, int width, int span, int step, u32 narrow) { \
     __shared__ float share[4 * S];                                                                                                              \
-    streamread_vjp<S, V>(s, pre, g, ds, dpre, rows, width, span, step, narrow, share);                                                          \
+    if ((narrow & 13) == 13) streamread_vjp<S, V, true>(s, pre, g, ds, dpre, rows, width, span, step, narrow, share);                           \
+    else streamread_vjp<S, V, false>(s, pre, g, ds, dpre, rows, width, span, step, narrow, share);                                              \
   }                                                                                                                                             \
   extern "C" __global__ void __launch_bounds__(128)                                                                                             \
       streamwrite_vjp_##S##_##V(const void *s, const void *y, const float *h, const float *post, const void *g, void *ds, void *dy, float *dh,  \
                                 float *dpost, u64 rows, int width, int span, int hstep, int pstep, u32 narrow) {                                \
     __shared__ float share[4 * S * S];                                                                                                          \
-    streamwrite_vjp<S, V>(s, y, h, post, g, ds, dy, dh, dpost, rows, width, span, hstep, pstep, narrow, share);                                 \
+    if ((narrow & 115) == 115) streamwrite_vjp<S, V, true>(s, y, h, post, g, ds, dy, dh, dpost, rows, width, span, hstep, pstep, narrow, share); \
+    else streamwrite_vjp<S, V, false>(s, y, h, post, g, ds, dy, dh, dpost, rows, width, span, hstep, pstep, narrow, share);                     \
   }
 
 STREAM_KERNELS(1, 4)
