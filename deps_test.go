@@ -17,11 +17,12 @@ const module = "github.com/ternlm/tern"
 const layers = `
 	backends/gpu/cuda/internal/driver backends/gpu/cuda/internal/fake framework/tensor framework/rng internal/atomicfile internal/mmap internal/regularfile internal/filelock sweep/stats data/tinystories tokenizer plugins/internal/wire plugins/internal/process plugins/internal/arena
 	backends/gpu/cuda/internal/kernel backends/gpu/cuda/internal/cu framework/graph formats/ggml formats/safetensors formats/mhc data
-	framework/compile backends/gpu/cuda/internal/roofline backends/gpu/cuda/probe backends/gpu/cuda/simulated plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
+	framework/compile backends/gpu/cuda/internal/roofline backends/gpu/cuda/internal/stack backends/gpu/cuda/probe backends/gpu/cuda/simulated plugins/internal/fragment formats/checkpoint formats/gguf formats/huggingface formats/llama2c
 	framework stories
 	plugins/store framework/internal/suite framework/internal/eval internal/memory backends/gpu/cuda/internal/engine backends/internal/host residual quant backends/avx2/internal/simd
-	backends/gpu/cuda/internal/cudatest backends/gpu/cuda/internal/fuse backends/gpu/cuda/internal/ops/linear backends/gpu/cuda/internal/ops/attention backends/gpu/cuda/internal/ops/rows framework/backendtest framework/quanttest framework/residualtest
-	backends/scalar layers
+	backends/gpu/cuda/internal/cudatest backends/gpu/cuda/internal/fuse backends/gpu/cuda/internal/ops/quantized backends/gpu/cuda/internal/ops/multi framework/backendtest framework/quanttest framework/residualtest
+	backends/gpu/cuda/internal/ops/linear backends/gpu/cuda/internal/ops/attention backends/gpu/cuda/internal/ops/rows backends/scalar layers
+	backends/gpu/cuda/internal/ops/joined
 	backends/avx2 backends/gpu/cuda model plugins
 	backends/all backends/gpu backends/gpu/cmd/gpu-check backends/gpu/cmd/tern-plugin-cuda modelfile plugins/conformance plugins/cmd/tern-plugin-scalar
 	diagnose

@@ -13,8 +13,10 @@ import (
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/attention"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/joined"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/linear"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/multi"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/quantized"
 	"github.com/ternlm/tern/backends/gpu/cuda/internal/ops/rows"
+	"github.com/ternlm/tern/backends/gpu/cuda/internal/stack"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
 )
@@ -89,9 +91,10 @@ func backend(d *engine.Device, generate bool, notes []string) *engine.Backend {
 }
 
 // passes are made of a lowered graph in this order: products of a few rows are joined
-// with what is around them, and those of more share rows that are quantized.
+// with what is around them, and those of more share rows that are quantized; equal
+// computations on many states, those of an optimizer, become one.
 func passes() []func(*graph.Graph) (*graph.Graph, error) {
-	return []func(*graph.Graph) (*graph.Graph, error){joined.Join, quantized.Share, joined.JoinRows}
+	return []func(*graph.Graph) (*graph.Graph, error){joined.Join, quantized.Share, joined.JoinRows, stack.Stack, multi.Join}
 }
 
 func kernels() engine.Table {
@@ -100,10 +103,11 @@ func kernels() engine.Table {
 	attention.Add(t)
 	rows.Add(t)
 	joined.Add(t)
+	multi.Add(t)
 	return t
 }
 
 // sources lists the CUDA C++ files of all kernels.
 func sources() []driver.Source {
-	return slices.Concat(linear.Sources(), attention.Sources(), rows.Sources(), joined.Sources(), fuse.Files())
+	return slices.Concat(linear.Sources(), attention.Sources(), rows.Sources(), joined.Sources(), multi.Sources(), fuse.Files())
 }

@@ -173,7 +173,7 @@ func (t *table) markdown() string {
 	}
 	fmt.Fprintf(&b, "\nTime: %s.\n", strings.Join(took, ", "))
 	if t.Profile != "" {
-		fmt.Fprintf(&b, "\nWhat nodes take (nano-125m, random weights), each between two events:\n\n%s", t.Profile)
+		fmt.Fprintf(&b, "\nWhat nodes take with random weights, each between two events:\n\n%s", t.Profile)
 	}
 	return b.String()
 }

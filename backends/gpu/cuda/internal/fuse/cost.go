@@ -62,3 +62,22 @@ func (p *program) cost(operands []graph.Value, results []graph.Value) int {
 	}
 	return work + launchCost
 }
+
+// Reads is how many elements of operand i the chain looks at: of one that it slices,
+// not all.
+func (c *Chain) Reads(i int) int {
+	all, seen := c.in[i].Shape.Numel(), map[int]bool{}
+	looked := 0
+	c.p.each(func(loop int, in *instr) {
+		if in.op != opLoad || in.arg != i || seen[in.a] {
+			return
+		}
+		seen[in.a] = true
+		times := c.p.count()
+		if loop != none {
+			times *= c.p.n
+		}
+		looked += times
+	})
+	return min(all, looked)
+}

@@ -142,6 +142,7 @@ func attention(n *graph.Node) int64 {
 func bytes(n *graph.Node) int64 {
 	sum := int64(0)
 	idle := n.Idle()
+	reads, _ := n.Attr.(interface{ Reads(operand int) int }) // elements, of a chain
 	for i, v := range n.In {
 		switch {
 		case idle[i]:
@@ -149,6 +150,8 @@ func bytes(n *graph.Node) int64 {
 			sum += int64(n.Out[0].Shape.Numel()) * int64(v.Type().DType.Bytes())
 		case n.Op.Name == "updateat" && i == 0:
 		case inCache(n) && i < 2:
+		case reads != nil:
+			sum += int64(reads.Reads(i)) * int64(v.Type().DType.Bytes())
 		default:
 			sum += int64(v.Type().Bytes())
 		}

@@ -32,7 +32,6 @@
 // The optimizer of nano-125m has 900 launches of 2868, 120 of its 1260 products, and
 // the same arena. Its least time on an H200 goes from 7.40 ms to 7.54: operands are
 // joined by a copy of 0.7 GB, and the slices of results are read where they lie. What
-// that buys is 1968 launches, 2 to 4 ms, and tiles for all multiprocessors: a product
-// [768,768] alone has 36 of 128 by 128 for 132 of them, and is a quarter as fast as
-// its floor says.
+// that buys is 1968 launches of one or two microseconds, and tiles for all
+// multiprocessors: a product [768,768] alone has 36 of 128 by 128, for 132 of them.
 package stack

@@ -168,7 +168,7 @@ func bytesOf(vs []graph.Value) (bytes int) {
 	return bytes
 }
 
-// members are computations that are equal but for their operands.
+// class is computations that are equal but for their operands.
 type class []*island
 
 // classes groups computations by what they compute, in the order of their first

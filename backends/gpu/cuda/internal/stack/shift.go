@@ -20,8 +20,8 @@ var elementwise = func() map[*graph.Op]bool {
 }()
 
 // shifts give the attribute of an op that acts on k values along a new first axis.
-// Those of the ops named evenly read operands that all have that axis; the others are
-// elementwise and repeat one of length 1.
+// These ops read operands that all have it as long; elementwise ones repeat an axis of
+// length 1.
 var shifts = map[*graph.Op]func(attr any, k int) any{
 	opMatMul:                  func(attr any, _ int) any { return attr },
 	graph.Lookup("sum"):       func(attr any, _ int) any { return graph.AxisAttr{Axis: attr.(graph.AxisAttr).Axis + 1} },

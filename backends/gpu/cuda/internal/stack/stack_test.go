@@ -229,6 +229,7 @@ func TestStackedGraphsHaveTheSameBits(t *testing.T) {
 			fewer++
 		}
 	})
+	t.Logf("of %d graphs %d were stacked", all, fewer)
 	if fewer < all/4 {
 		t.Errorf("of %d graphs only %d were stacked", all, fewer)
 	}
