@@ -2,7 +2,7 @@
 GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: check format lint test race cross arm64 generate-check fuzz bench gpu-check gpu-check-build gpu-check-quick
+.PHONY: check format lint test race cross arm64 generate-check fuzz bench gpu-check gpu-check-build gpu-check-pack gpu-check-quick
 
 check: format lint cross generate-check test race
 
@@ -41,11 +41,12 @@ generate-check:
 	git diff --exit-code -- backends/avx2
 
 # What only a GPU can show (docs/gpu.md): one table of everything. gpu-check-build
-# fills bin/gpu-check, and bin/gpu-check.tar.xz with the same, for a machine with a
-# GPU and no Go: tern, its plugin, the check, and the tests of the packages that can
-# use a real device, each with its testdata. The programs have most of their code in
-# common: a window as large as all of them makes the archive a third of a .tar.gz. GPUCHECK are flags of the check.
-# gpu-check-quick tries the check itself, with tiny sizes, on the fake device.
+# fills bin/gpu-check: tern, its plugin, the check, and the tests of the packages that
+# can use a real device, each with its testdata. gpu-check-pack packs that for a
+# machine with a GPU and no Go: the programs have most of their code in common, and
+# a window as large as all of them makes the archive a third of a .tar.gz. GPUCHECK
+# are flags of the check. gpu-check-quick tries the check itself, with tiny sizes, on
+# the fake device.
 GPU_DIR = bin/gpu-check
 gpu-check: gpu-check-build
 	$(GPU_DIR)/gpu-check $(GPUCHECK)
@@ -59,6 +60,8 @@ gpu-check-build:
 		echo "go test -c $$p"; CGO_ENABLED=0 go test -c -trimpath -ldflags='-s -w' -o "$(GPU_DIR)/tests/$$name/$$name.test" "$$p"; \
 		if test -d "$$dir/testdata"; then cp -R "$$dir/testdata" "$(GPU_DIR)/tests/$$name/"; fi; \
 	done
+
+gpu-check-pack: gpu-check-build
 	tar -C bin -cf - gpu-check | xz -T1 --lzma2=preset=1,dict=256MiB > bin/gpu-check.tar.xz
 
 gpu-check-quick: gpu-check-build

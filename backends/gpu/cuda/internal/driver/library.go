@@ -45,7 +45,7 @@ var (
 			[]versioned{{"libnvrtc.so.13", 13}, {"libnvrtc.so.12", 12}, {"libnvrtc.so.11.2", 11}},
 			[]versioned{{"nvrtc64_130_0.dll", 13}, {"nvrtc64_120_0.dll", 12}, {"nvrtc64_112_0.dll", 11}},
 		),
-		hint: "install the CUDA toolkit, or the Python package nvidia-cuda-nvrtc-cu12, and say in which directory the library is",
+		hint: "install the CUDA toolkit, or the Python package nvidia-cuda-nvrtc (nvidia-cuda-nvrtc-cu12 for CUDA 12), and say in which directory the library is",
 	}
 	libcublas = library{
 		what: "cuBLASLt", none: ErrNoCuBLAS, subdir: true, pip: []string{"cu13/lib", "cublas/lib"},
@@ -53,7 +53,7 @@ var (
 			[]versioned{{"libcublasLt.so.13", 13}, {"libcublasLt.so.12", 12}},
 			[]versioned{{"cublasLt64_13.dll", 13}, {"cublasLt64_12.dll", 12}},
 		),
-		hint: "install the CUDA toolkit, or the Python package nvidia-cublas-cu12, and say in which directory the library is",
+		hint: "install the CUDA toolkit, or the Python package nvidia-cublas (nvidia-cublas-cu12 for CUDA 12), and say in which directory the library is",
 	}
 )
 
