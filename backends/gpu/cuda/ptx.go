@@ -15,7 +15,8 @@ import (
 //
 //	NVRTC_DIR=... go test ./backends/gpu/cuda -run PTX -update
 //
-// with NVRTC 12.0, whose PTX every driver that is taken knows.
+// with NVRTC 12.0 (nvidia-cuda-nvrtc-cu12==12.0.140 of PyPI), whose PTX every driver
+// that is taken knows.
 //
 //go:embed ptx
 var ptx embed.FS
