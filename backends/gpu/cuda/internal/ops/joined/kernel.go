@@ -172,6 +172,7 @@ func bind(c *engine.Call) error {
 // source is that of kernels for the width of the codes, kernel the name of one for so
 // many rows.
 func (s shape) source() driver.Source { return productSources[s.weights[0].Bits] }
+
 func (s shape) kernel(name string, rows int) string {
 	return fmt.Sprintf("%s_%d_%d", name, rows, s.weights[0].Bits)
 }
