@@ -62,9 +62,21 @@ Block *find(Context *c, const void *p, size_t n) {
   return at <= b.bytes && n <= b.bytes - at ? &b : nullptr;
 }
 
+// intact compares n bytes, at most a page, with the pattern from offset i on.
+static bool intact(const char *p, size_t i, size_t n) {
+  static const std::vector<char> pattern = [] {
+    std::vector<char> v(page + align + 2);
+    for (size_t i = 0; i < v.size(); i++) v[i] = guard(i);
+    return v;
+  }();
+  return memcmp(p, pattern.data() + i % 2, n) == 0;
+}
+
 std::string overwritten(Context *c) {
   for (auto &it : c->blocks) {
     Block &b = it.second;
+    char *after = b.base + b.bytes, *first = b.map + edge;
+    if (intact(first, edge, b.base - first) && intact(after, after - b.map, b.map + b.mapped - edge - after)) continue;
     char *end = b.map + b.mapped - edge;
     for (char *p = b.map + edge; p < end; p++) {
       if (p == b.base) p += b.bytes;
