@@ -12,7 +12,7 @@ import (
 // plan describes the attention of a node whose first operands are q and k.
 func (k parallel) plan(n *graph.Node) simd.Attention {
 	q, keys := n.In[0].Shape(), n.In[1].Shape()
-	return simd.Attention{B: q[0], T: q[1], S: keys[1], H: q[2], KV: keys[2], D: q[3], Workers: k.workers, Half: n.In[1].Type().DType == tensor.F16}
+	return simd.Attention{B: q[0], T: q[1], S: keys[1], H: q[2], KV: keys[2], D: q[3], Workers: k.workers, ISA: k.isa, Half: n.In[1].Type().DType == tensor.F16}
 }
 
 // storedRows are the elements of t, f32 or f16.

@@ -51,11 +51,12 @@ func isTernary(n *graph.Node, codes int) bool {
 }
 
 // ternary multiplies levels -1, 0, 1.
-func ternary(n *graph.Node, codes int) (product, bool) {
+func (k parallel) ternary(n *graph.Node, codes int) (product, bool) {
 	if !isTernary(n, codes) {
 		return product{}, false
 	}
 	t, ok := simd.NewTernary(group(n, codes))
+	t.ISA = k.isa
 	return product{&t, &t, "avx2 ternary row blocks"}, ok
 }
 
@@ -69,16 +70,17 @@ func shuffled(n *graph.Node, codes int) (product, bool) {
 }
 
 // anyLevels multiplies the levels of any code book, or int8 levels.
-func anyLevels(n *graph.Node, codes int) (product, bool) {
+func (k parallel) anyLevels(n *graph.Node, codes int) (product, bool) {
 	a, d := n.Attr.(graph.LinearAttr), n.In[codes].Type().DType
 	if a.ActBits != 8 {
 		return product{}, false
 	}
-	m, k, g := group(n, codes)
+	rows, cols, g := group(n, codes)
 	if g < minGroup {
 		return product{}, false
 	}
-	c, ok := simd.NewCodebook(m, k, g, 8/d.Block(), a.Levels)
+	c, ok := simd.NewCodebook(rows, cols, g, 8/d.Block(), a.Levels)
+	c.ISA = k.isa
 	return product{&c, &c, fmt.Sprintf("avx2 row blocks of levels %v", a.Levels)}, ok
 }
 

@@ -164,8 +164,8 @@ func (h headLoss) grad(n *graph.Node, i int, panels simd.PanelSource) headGrad {
 	s := h.shape(n)
 	lo, hi := s.rows(i)
 	g := headGrad{
-		dx: simd.Gemm{M: hi - lo, N: s.k, K: s.v, Source: panels, Workers: h.workers},
-		dw: simd.Gemm{M: s.v, N: s.k, K: hi - lo, TransA: true, Accumulate: i > 0, Workers: h.workers},
+		dx: simd.Gemm{M: hi - lo, N: s.k, K: s.v, Source: panels, Workers: h.workers, ISA: h.isa},
+		dw: simd.Gemm{M: s.v, N: s.k, K: hi - lo, TransA: true, Accumulate: i > 0, Workers: h.workers, ISA: h.isa},
 	}
 	if n.Attr != nil {
 		g.hat = roundUp(4*s.most()*s.k, 64)

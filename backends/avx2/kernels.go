@@ -6,9 +6,7 @@ import (
 	"github.com/ternlm/tern/framework/graph"
 )
 
-// kernels returns the vector kernels for a pool of so many workers.
-func kernels(workers int) host.Table { return parallel{workers, lossBlock}.kernels() }
-
+// kernels returns the vector kernels.
 func (k parallel) kernels() host.Table {
 	t := host.Table{}
 	addElementwise(t)
@@ -22,7 +20,7 @@ func (k parallel) kernels() host.Table {
 	t.Add("gather", halfGather())
 	t.Add("attention", k.attention())
 	t.Add("attention.vjp", k.attentionVJP())
-	addProducts(t, anyLevels, ternary)
+	addProducts(t, k.anyLevels, k.ternary)
 	t.Add("bitlinear.vjp", k.bitLinearVJP())
 	k.addHeadLosses(t)
 	t.Add("encode", encodeSpaced())
@@ -31,9 +29,12 @@ func (k parallel) kernels() host.Table {
 	return t
 }
 
-// parallel builds the kernels whose working memory grows with the workers, or
-// is bounded by a block of so many floats of logits.
-type parallel struct{ workers, block int }
+// parallel builds the kernels whose working memory grows with the workers, is
+// bounded by a block of so many floats of logits, or whose instructions differ.
+type parallel struct {
+	workers, block int
+	isa            simd.ISA
+}
 
 // pieceCost is about how many element operations are worth handing out: one or
 // two microseconds, several times what a worker that is awake takes to notice.

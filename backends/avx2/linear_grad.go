@@ -37,7 +37,7 @@ func hasPanels(n *graph.Node, codes int) bool {
 func (k parallel) bitLinearVJP() host.Kernel {
 	shapes := func(n *graph.Node, codes *simd.Codes) (dx, dw simd.Gemm) {
 		N, K, M := n.In[0].Dim(0), n.In[0].Dim(1), n.In[2].Dim(0)
-		return simd.Gemm{M: N, N: K, K: M, Source: codes.Panels, Workers: k.workers}, simd.Gemm{M: M, N: K, K: N, TransA: true, Workers: k.workers}
+		return simd.Gemm{M: N, N: K, K: M, Source: codes.Panels, Workers: k.workers, ISA: k.isa}, simd.Gemm{M: M, N: K, K: N, TransA: true, Workers: k.workers, ISA: k.isa}
 	}
 	return host.Kernel{
 		Supports: func(n *graph.Node) bool { return hasPanels(n, 2) },

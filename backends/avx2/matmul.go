@@ -24,7 +24,7 @@ func (k parallel) gemmOf(n *graph.Node) simd.Gemm {
 	if a.TransX {
 		inner = x[r-2]
 	}
-	return simd.Gemm{M: z[r-2], N: z[r-1], K: inner, TransA: a.TransX, TransB: a.TransY, Workers: k.workers}
+	return simd.Gemm{M: z[r-2], N: z[r-1], K: inner, TransA: a.TransX, TransB: a.TransY, Workers: k.workers, ISA: k.isa}
 }
 
 // matMul multiplies f32 by f32 or, as weights [N,K], by f16. A right operand

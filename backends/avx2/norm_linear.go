@@ -18,7 +18,7 @@ func normSizes(n *graph.Node) (N, C, K int) {
 
 func (k parallel) addNormLinear(t host.Table) {
 	supports := func(n *graph.Node) bool { return n.In[0].Dim(1) >= 8 }
-	forward, back := normLinear(), k.normLinearVJP()
+	forward, back := k.normLinear(), k.normLinearVJP()
 	forward.Supports, back.Supports = supports, supports
 	t.Add("normlinear", forward)
 	t.Add("normlinear.vjp", back)
@@ -26,7 +26,7 @@ func (k parallel) addNormLinear(t host.Table) {
 
 // normLinear multiplies the rows by (gain w)^T and each product by the inverse
 // of its row's root mean square: no normalized row is made.
-func normLinear() host.Kernel {
+func (k parallel) normLinear() host.Kernel {
 	return host.Kernel{
 		Prepare: func(n *graph.Node) []host.Prepared {
 			_, C, K := normSizes(n)
@@ -41,7 +41,7 @@ func normLinear() host.Kernel {
 			N, C, K := normSizes(c.Node)
 			x, z := c.In[0].F32(), c.Out[0].F32()
 			eps := float32(c.Node.Attr.(graph.NormAttr).Eps)
-			products := rowBlocks(simd.Gemm{N: K, K: C, Packed: true}, x, tensorF32(c.Prepared[0]), z, N, nil)
+			products := rowBlocks(simd.Gemm{N: K, K: C, Packed: true, ISA: k.isa}, x, tensorF32(c.Prepared[0]), z, N, nil)
 			return []host.Loop{loop(len(products), normRows*(K+1)*C, func(lo, hi int) {
 				for p := lo; p < hi; p++ {
 					products[p]()
@@ -92,8 +92,10 @@ func rowBlocks(g simd.Gemm, a, b, c []float32, N int, scratch []byte) []func() {
 //	dx = r u - x r^3 sum(x u)/C
 //	v  = (r g)^T x,   dw = gain v,   dgain = sum over the rows of w v
 func (k parallel) normLinearVJP() host.Kernel {
-	product := func(N, C, K int) simd.Gemm { return simd.Gemm{N: C, K: K, Packed: true} }
-	weight := func(N, C, K int) simd.Gemm { return simd.Gemm{M: K, N: C, K: N, TransA: true, Workers: k.workers} }
+	product := func(N, C, K int) simd.Gemm { return simd.Gemm{N: C, K: K, Packed: true, ISA: k.isa} }
+	weight := func(N, C, K int) simd.Gemm {
+		return simd.Gemm{M: K, N: C, K: N, TransA: true, Workers: k.workers, ISA: k.isa}
+	}
 	return host.Kernel{
 		Prepare: func(n *graph.Node) []host.Prepared {
 			_, C, K := normSizes(n)

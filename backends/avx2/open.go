@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/errors"
 	"github.com/klauspost/cpuid/v2"
 
+	"github.com/ternlm/tern/backends/avx2/internal/simd"
 	"github.com/ternlm/tern/backends/internal/host"
 	"github.com/ternlm/tern/backends/scalar"
 	"github.com/ternlm/tern/framework"
@@ -32,23 +33,20 @@ func unsupported(assembly bool, has func(cpuid.FeatureID) bool) error {
 	if !assembly {
 		return errors.WithHint(errors.Wrapf(framework.ErrUnsupported, "there is no assembly for %s", runtime.GOARCH), "use --backend scalar")
 	}
-	var lacks []string
-	for _, f := range []cpuid.FeatureID{cpuid.AVX2, cpuid.FMA3, cpuid.F16C} {
-		if !has(f) {
-			lacks = append(lacks, f.String())
-		}
-	}
-	if len(lacks) == 0 {
+	missing := lacks(simd.AVX2, has)
+	if len(missing) == 0 {
 		return nil
 	}
-	err := errors.Wrapf(framework.ErrUnsupported, "processor %q lacks %s", cpuid.CPU.BrandName, strings.Join(lacks, ", "))
+	err := errors.Wrapf(framework.ErrUnsupported, "processor %q lacks %s", cpuid.CPU.BrandName, strings.Join(missing, ", "))
 	return errors.WithHint(err, "use --backend scalar")
 }
 
 // Open returns the backend. The option threads is the number of workers, 0
 // (the default) for as many as Go has processors. The option ternary names the
 // kernel of ternary weights: maddubs (the default) multiplies, pshufb looks
-// products up in tables; both give the same bits.
+// products up in tables. The option isa names the instructions: auto (the
+// default) is avx512 where the processor has AVX-512 with VNNI, else avx2. All
+// choices give the same bits.
 func Open(o framework.Options) (framework.Backend, error) {
 	threads, err := o.Int("threads", 0)
 	if err != nil {
@@ -61,17 +59,33 @@ func Open(o framework.Options) (framework.Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	name, err := o.Choice("isa", isaNames...)
+	if err != nil {
+		return nil, err
+	}
 	if err := unsupported(assembly, cpuid.CPU.Has); err != nil {
+		return nil, err
+	}
+	isa, err := chooseISA(name, cpuid.CPU.Has)
+	if err != nil {
 		return nil, err
 	}
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	native := kernels(threads)
+	native := parallel{threads, lossBlock, isa}.kernels()
 	if kernel == "pshufb" {
 		addProducts(native, shuffled)
 	}
 	return host.New("avx2", scalar.Kernels[float32]().With(native), host.Config{
-		Threads: threads, Device: cpuid.CPU.BrandName, Native: native,
+		Threads: threads, Device: device(isa), Native: native,
 	}), nil
+}
+
+// device describes the processor, and what of it is used beyond AVX2.
+func device(isa simd.ISA) string {
+	if isa == simd.AVX512 {
+		return cpuid.CPU.BrandName + ", AVX-512"
+	}
+	return cpuid.CPU.BrandName
 }

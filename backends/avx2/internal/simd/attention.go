@@ -15,6 +15,7 @@ type Attention struct {
 	B, T, S, H, KV, D int
 	Half              bool // k and v are f16
 	Workers           int  // how many goroutines may run a phase at once; 0 counts as 1
+	ISA               ISA
 }
 
 const (

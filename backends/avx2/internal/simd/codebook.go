@@ -39,6 +39,7 @@ const (
 type Codebook struct {
 	M, K, Group int
 	Bits        int
+	ISA         ISA
 	kind        bookKind
 	low, step   int32
 	levels      [16]int8   // by code

@@ -37,6 +37,7 @@ type Gemm struct {
 	TransA, TransB bool
 	Packed         bool // b was packed by PackB; TransB is then of no importance
 	Workers        int  // how many goroutines may run a phase at once; 0 counts as 1
+	ISA            ISA
 	// Symmetric says that C is symmetric: M = N, and op(B) is op(A) transposed, bit for bit. Only what lies on and under the
 	// diagonal is then computed; the rest is copied, which gives the same bits.
 	Symmetric bool

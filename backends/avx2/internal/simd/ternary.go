@@ -32,6 +32,7 @@ const (
 // and 16 float32 scales. A dword of codes is one row; its byte c holds columns c, 4+c, 8+c and 12+c, low bits first.
 type Ternary struct {
 	M, K, Group   int
+	ISA           ISA
 	steps         int // 16-column steps in a block
 	groups, per   int // groups in a row, blocks in a group
 	blockBytes    int
