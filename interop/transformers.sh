@@ -6,11 +6,11 @@
 # Has transformers_models.py write random models of LLaMA, Mistral and BitNet, and
 # compares what transformers and tern compute from each: the loss of 20 windows of
 # 64 tokens of the validation stories, which each splits by the vocabulary in the
-# directory. Then what tern makes of some of these models, and of a run, as
-# transformers reads it; and BitNet in GGUF files of architecture bitnet, with
-# llama.cpp, and bitnet-b1.58, which llama.cpp does not know, with the PyPI package
-# pytritium. Prints a table; the status is 1 if something in it is not as it should
-# be, and 77 where PyPI cannot be reached.
+# directory. Then what tern makes of some of these models, and of runs, as
+# transformers reads it, packed weights too; and BitNet in GGUF files of architecture
+# bitnet, with llama.cpp, and bitnet-b1.58, which llama.cpp does not know, with the
+# PyPI package pytritium. Prints a table; the status is 1 if something in it is not
+# as it should be, and 77 where PyPI cannot be reached.
 #
 # DIR (without it a directory that is removed at the end) keeps what was installed,
 # 5 GB, most of it PyTorch: too much for every run of the tests, in which
@@ -55,7 +55,7 @@ converted() { try ./tern convert "$1" "$2" --force "${@:3}"; }
 make_back() {
 	local name
 	mkdir back
-	for name in llama llama-tied-bf16 llama-wide-heads-f16 llama-linear mistral bitnet bitnet-offline; do
+	for name in llama llama-tied-bf16 llama-wide-heads-f16 llama-linear mistral bitnet bitnet-untied bitnet-offline; do
 		converted models/$name back/$name --type f32
 	done
 	converted models/llama back/llama-bf16 --type bf16
@@ -64,6 +64,20 @@ make_back() {
 	./tern train --steps 20 --dim 64 --ffn 128 --layers 2 --kv-heads 2 --sub-norm=false --residual standard --quant ternary:group=64 \
 		--eval-windows 8 --final-windows 8 --out run >run.log 2>&1 || { cat run.log >&2; exit 1; }
 	try ./tern export run --format huggingface --type f32 --out back/run
+}
+
+# make_packed has tern pack BitNet's weights: of transformers' models, of a file of
+# the package gguf, and of a run with a head of its own and a residual whose gains go
+# into the scales.
+make_packed() {
+	local name
+	for name in bitnet-offline bitnet-offline-resaved bitnet-bitlinear bitnet-online bitnet-online-kept llama-bitlinear; do
+		converted models/$name back/$name-packed --packed
+	done
+	converted gguf/bitnet-offline-tq2_0.gguf back/bitnet-gguf-packed --packed
+	./tern train --steps 20 --dim 64 --ffn 128 --layers 2 --kv-heads 2 --sub-norm --tied=false --head f16 --residual scaled --quant ternary:group=tensor \
+		--eval-windows 8 --final-windows 8 --out bits >bits.log 2>&1 || { cat bits.log >&2; exit 1; }
+	try ./tern export bits --out back/bits-packed --packed
 }
 
 # make_gguf writes BitNet models as GGUF files: by the package gguf in gguf, by tern
@@ -80,7 +94,7 @@ make_gguf() {
 
 ours() {
 	local data=text.txt
-	if [ "$1" = back/run ]; then data=text.bin; fi # its vocabulary is tern's
+	case $1 in back/run | back/bits-packed | bits) data=text.bin ;; esac # their vocabulary is tern's
 	member loss ./tern eval --model "$1" --data $data --windows 20 --window 64 --json
 }
 
@@ -93,7 +107,7 @@ theirs() { member loss grep -F "\"model\": \"$1\"" scores.json; }
 bound_of() {
 	case $1 in
 	back/llama-q8_0.gguf) echo 1e-5 ;; # activations in two parts of 8 bits
-	models/*-online* | models/*-offline* | models/*-bitlinear* | *-tq2_0.gguf | *-q2_0.gguf) echo 5e-4 ;;
+	models/*-online* | models/*-offline* | models/*-bitlinear* | *-packed | *-tq2_0.gguf | *-q2_0.gguf) echo 5e-4 ;;
 	*) echo 1e-6 ;;
 	esac
 }
@@ -115,14 +129,22 @@ with_tritium() {
 	row "${same/none/0} >= 95" "$1, next" - "$same" same 95
 }
 
+# same_bytes holds the file of weights in the directory $1 against that in $2.
+same_bytes() {
+	local same=0
+	if cmp -s "$1/model.safetensors" "$2/model.safetensors"; then same=1; fi
+	row $same "${1#back/}, bytes" - - same same
+}
+
 install_others
 make_texts
-rm -rf models back gguf run
+rm -rf models back gguf run bits
 say "transformers' models"
 transformers make models corpus.txt
 say "tern's"
 make_back
 make_gguf
+make_packed
 scored=(models/* back/llama-*.gguf)
 for model in back/*/; do scored+=("${model%/}"); done
 transformers score text.txt 20 64 "${scored[@]}" >scores.json
@@ -134,4 +156,6 @@ for file in gguf/bitnet-offline-tq2_0.gguf back/bitnet-offline-tq2_0.gguf back/b
 	compare $file models/bitnet-offline
 	with_tritium $file models/bitnet-offline
 done
+near "back/bits-packed, the run" "$(ours bits)" "$(theirs back/bits-packed)" "$(bound_of back/bits-packed)"
+for name in bitnet-offline bitnet-offline-resaved; do same_bytes back/$name-packed models/bitnet-offline; done
 print_table model other

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/infer"
 	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/modelfile"
 )
@@ -287,6 +289,38 @@ func TestForeignModelsThatDoNotFitAreRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Weights are read when a run needs them: by then the file may have been cut, and
+// what is mapped of it may fault.
+func TestAFileThatShrinksAfterItWasOpenedIsAnErrorOfATensor(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(c *model.Config) { c.Quant, c.Head = "none", "f16" }))
+	eachBackend(t, func(t *testing.T, be framework.Backend) {
+		for _, typ := range []ggml.Type{ggml.F32, ggml.BF16, ggml.Q8_0, ggml.Q2_0} {
+			path := filepath.Join(t.TempDir(), "own.gguf")
+			if _, err := w.WriteLlama(path, modelfile.LlamaOptions{Type: typ, Lossy: true}); err != nil {
+				t.Fatal(err)
+			}
+			for _, part := range []int64{0, 2, 3} { // quarters
+				path := foreignFile(t, path).write(t)
+				back := must(modelfile.ReadGGUF(path))
+				defer back.Close()
+				if err := os.Truncate(path, must(os.Stat(path)).Size()*part/4); err != nil {
+					t.Fatal(err)
+				}
+				m, err := infer.Load(context.Background(), be, back)
+				if err == nil {
+					defer m.Close()
+					s := must(m.NewSession())
+					defer s.Close()
+					_, err = s.Feed(context.Background(), []int32{1})
+				}
+				if !errors.Is(err, gguf.ErrFormat) || !strings.Contains(err.Error(), "tensor ") {
+					t.Errorf("%v, %d quarters left: %v", typ, part, err)
+				}
+			}
+		}
+	})
 }
 
 // Other programs keep the keys that tern wrote when they write the tensors in

@@ -48,6 +48,7 @@ var strange = map[string]strangeQuantizer{
 	"nf4":         {f: framework.Format{Bits: 4, Levels: []int8{-127, -88, -67, -50, -36, -23, -12, 0, 10, 20, 31, 43, 56, 71, 92, 127}, Group: 32, Density: 4}},
 	"signs":       {f: framework.Format{Bits: 1, Levels: []int8{1, -1}, Group: framework.GroupRow, ActBits: 8, Density: 1}},
 	"int8":        {f: framework.Format{Bits: 8, Group: framework.GroupTensor, ActBits: 8, Density: 8}},
+	"unrounded":   {f: framework.Format{Bits: 2, Levels: []int8{-1, 0, 1}, Group: framework.GroupTensor, F16: true, Density: 1.585}},
 	"own-ternary": {f: framework.Format{Bits: 2, Levels: []int8{-1, 0, 1}, Group: 64, F16: true, ActBits: 8, Density: 1.5}},
 }
 

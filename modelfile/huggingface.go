@@ -174,12 +174,7 @@ func huggingFaceWeight(d *huggingface.Dir, name, file string) (*weight, error) {
 		}
 		return use(x.Data)
 	}
-	w := blocks(t, info.Shape, source{view: view, read: func(dst []byte) error {
-		return view(func(data []byte) error {
-			copy(dst, data)
-			return nil
-		})
-	}})
+	w := blocks(t, info.Shape, source{view: view, read: func(dst []byte) error { return d.ReadInto(name, dst) }})
 	if len(info.Shape) != 2 || !linearFile(file) {
 		return w, nil
 	}
@@ -300,13 +295,18 @@ func absmean(w *tensor.Tensor) ggml.Codes {
 		sum += math.Abs(float64(v))
 	}
 	s := max(float32(sum/float64(len(w.F32()))), 1e-5)
+	return ggml.Codes{Codes: nearestLevels(w, s), Scales: one(s), Levels: ternaryLevels}
+}
+
+// nearestLevels are the codes of w/s, rounded half to even and clamped to -1 and 1.
+func nearestLevels(w *tensor.Tensor, s float32) *tensor.Tensor {
 	codes := tensor.New(tensor.Type{DType: tensor.U2, Shape: w.Shape})
 	k, rowBytes := w.Shape[1], len(codes.Data)/w.Shape[0]
 	for i, v := range w.F32() {
 		level := math.RoundToEven(float64(min(1, max(-1, v/s))))
 		codes.Data[i/k*rowBytes+i%k/4] |= byte(level+1) << (i % k % 4 * 2)
 	}
-	return ggml.Codes{Codes: codes, Scales: one(s), Levels: ternaryLevels}
+	return codes
 }
 
 // levelsOf takes weights that are -1, 0 and 1 already.
@@ -316,7 +316,5 @@ func levelsOf(w *tensor.Tensor, s float32) (ggml.Codes, error) {
 			return ggml.Codes{}, foreignError("weight %d is %v, neither -1, 0 nor 1, though it has a scale", i, v)
 		}
 	}
-	c := absmean(w) // rounds nothing
-	c.Scales = one(s)
-	return c, nil
+	return ggml.Codes{Codes: nearestLevels(w, 1), Scales: one(s), Levels: ternaryLevels}, nil // which rounds nothing
 }

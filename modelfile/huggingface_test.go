@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ func TestHuggingFaceDirectoriesReadBackToTheSameBits(t *testing.T) {
 		"tied":       func(c *model.Config) { c.Quant, c.Head, c.Tied = "none", "f16", true },
 		"wide heads": func(c *model.Config) { c.Quant, c.Head, c.HeadWidth = "none", "f16", 64 },
 		"bitnet":     func(c *model.Config) { c.Quant, c.Head, c.Tied, c.SubNorm = "none", "f16", true, true },
+		"untied":     func(c *model.Config) { c.Quant, c.Head, c.SubNorm = "none", "f16", true },
 		"relu2": func(c *model.Config) {
 			c.Quant, c.Head, c.Tied, c.SubNorm, c.Activation = "none", "f16", true, true, "relu2"
 		},
@@ -29,7 +31,7 @@ func TestHuggingFaceDirectoriesReadBackToTheSameBits(t *testing.T) {
 	} {
 		w := collected(t, be, plain(change))
 		dir := filepath.Join(t.TempDir(), "model")
-		if _, err := w.WriteHuggingFace(dir, ggml.F32); err != nil {
+		if _, err := w.WriteHuggingFace(dir, modelfile.HuggingFaceOptions{Type: ggml.F32}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		back, err := modelfile.Open(dir)
@@ -43,6 +45,39 @@ func TestHuggingFaceDirectoriesReadBackToTheSameBits(t *testing.T) {
 		if tok, err := back.Tokenizer(); err != nil || tok.Name() != base.Tokenizer {
 			t.Errorf("%s: tokenizer %v, %v", name, tok, err)
 		}
+	}
+}
+
+func TestAVocabularyWithoutAnEndIsWritten(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(c *model.Config) { c.Quant, c.Head = "none", "f16" }))
+	dir, endless := filepath.Join(t.TempDir(), "model"), filepath.Join(t.TempDir(), "endless")
+	o := modelfile.HuggingFaceOptions{Type: ggml.F32}
+	if _, err := w.WriteHuggingFace(dir, o); err != nil {
+		t.Fatal(err)
+	}
+	d := must(huggingface.Open(dir))
+	defer d.Close()
+	var entries []safetensors.Entry
+	for _, name := range d.Names() {
+		entries = append(entries, safetensors.Of(name, must(d.Tensor(name))))
+	}
+	c, v := *d.Config, *must(must(w.Tokenizer()).Vocabulary())
+	c.BOS, c.EOS, v.BOS, v.EOS, v.AddBOS = -1, nil, -1, -1, false
+	v.Tokens = slices.Clone(v.Tokens)
+	v.Tokens[len(v.Tokens)-1] = "<|none|>" // else it is known to be tern's own
+	if err := huggingface.Write(endless, &c, &v, entries); err != nil {
+		t.Fatal(err)
+	}
+	back := opened(t, endless)
+	if v := must(must(back.Tokenizer()).Vocabulary()); v.EOS >= 0 {
+		t.Fatalf("the end is %d", v.EOS)
+	}
+	again := filepath.Join(t.TempDir(), "again")
+	if _, err := back.WriteHuggingFace(again, o); err != nil {
+		t.Fatal(err)
+	}
+	if c := must(huggingface.ReadConfig(again)); len(c.EOS) != 0 || c.BOS != -1 {
+		t.Errorf("begins with %d, ends with %v", c.BOS, c.EOS)
 	}
 }
 
@@ -196,7 +231,7 @@ func TestOnlineBitNetWeightsAreQuantizedByTheirMean(t *testing.T) {
 func TestHuggingFaceModelsThatDoNotFitAreRefused(t *testing.T) {
 	w := collected(t, scalarBackend(t), plain(func(c *model.Config) { c.Quant, c.Head = "none", "f16" }))
 	dir := filepath.Join(t.TempDir(), "model")
-	if _, err := w.WriteHuggingFace(dir, ggml.BF16); err != nil {
+	if _, err := w.WriteHuggingFace(dir, modelfile.HuggingFaceOptions{Type: ggml.BF16}); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ from, to, says string }{

@@ -17,33 +17,42 @@ import (
 // HuggingFaceTypes are the tensor types that WriteHuggingFace takes.
 var HuggingFaceTypes = []ggml.Type{ggml.F16, ggml.BF16, ggml.F32}
 
+// HuggingFaceOptions say how WriteHuggingFace writes.
+type HuggingFaceOptions struct {
+	Type ggml.Type // of matrices, one of HuggingFaceTypes
+	// Packed writes ternary linear layers as bytes of four codes with one scale for
+	// each layer; Type is that of the other matrices. See PackedType.
+	Packed bool
+}
+
 // WriteHuggingFace writes the weights to the directory dir in the Hugging Face
-// layout, matrices in type t, one of HuggingFaceTypes. F16 holds ternary weights
-// with f16 scales as they are. The model is a LlamaForCausalLM or, with norms
-// before the last matrices, a BitNetForCausalLM; others are ErrArchitecture.
-func (w *Weights) WriteHuggingFace(dir string, t ggml.Type) (Loss, error) {
+// layout. F16 holds ternary weights with f16 scales as they are. The model is a
+// LlamaForCausalLM or, with norms before the last matrices, a BitNetForCausalLM;
+// others are ErrArchitecture. Models of which o.Packed cannot hold what they compute
+// are ggml.ErrLossy.
+func (w *Weights) WriteHuggingFace(dir string, o HuggingFaceOptions) (Loss, error) {
 	arch := Llama
 	if w.Model.SubNorm {
 		arch = BitNet
 	}
-	if err := w.CheckLlama(arch); err != nil {
+	if err := w.checkBlocks(arch); err != nil { // with any head, unlike llama.cpp's
 		return Loss{}, err
 	}
-	c, err := w.huggingFaceConfig(t)
+	c, err := w.huggingFaceConfig(o.Type)
 	if err != nil {
 		return Loss{}, err
 	}
-	l := llamaWriter{w: w, arch: arch, halves: true, LlamaOptions: LlamaOptions{Arch: arch, Type: t}}
-	if err := l.collect(); err != nil {
+	h := huggingFaceWriter{
+		packed:      o.Packed,
+		llamaWriter: llamaWriter{w: w, arch: arch, halves: true, scales: o.Packed, LlamaOptions: LlamaOptions{Arch: arch, Type: o.Type}},
+	}
+	if err := h.collect(); err != nil {
 		return Loss{}, err
 	}
-	var entries []safetensors.Entry
-	for _, info := range l.out {
-		e, err := huggingFaceEntry(info, t)
-		if err != nil {
+	if o.Packed {
+		if c.Quantization, err = h.quantization(); err != nil {
 			return Loss{}, err
 		}
-		entries = append(entries, e)
 	}
 	var v *tokenizer.Vocabulary
 	if tok, err := w.Tokenizer(); err == nil {
@@ -51,10 +60,13 @@ func (w *Weights) WriteHuggingFace(dir string, t ggml.Type) (Loss, error) {
 			return Loss{}, err
 		}
 		v = padded(v, c.VocabSize)
-		c.BOS, c.EOS, c.PAD = v.BOS, []int32{v.EOS}, v.PAD
+		c.BOS, c.PAD = v.BOS, v.PAD
+		if v.EOS >= 0 {
+			c.EOS = []int32{v.EOS}
+		}
 	}
-	err = huggingface.Write(dir, c, v, entries)
-	return l.loss, errors.Wrapf(err, "write %s", dir)
+	err = huggingface.Write(dir, c, v, h.entries)
+	return h.loss, errors.Wrapf(err, "write %s", dir)
 }
 
 // huggingFaceConfig is the config.json of the model with matrices of type t.
@@ -83,38 +95,106 @@ func (w *Weights) huggingFaceConfig(t ggml.Type) (*huggingface.Config, error) {
 	return c, nil
 }
 
-// huggingFaceEntry describes a tensor of a GGUF file under transformers' name.
-func huggingFaceEntry(info gguf.TensorInfo, t ggml.Type) (safetensors.Entry, error) {
+// huggingFaceWriter collects the tensors of a directory.
+type huggingFaceWriter struct {
+	llamaWriter
+	packed  bool
+	layers  int      // that are packed
+	kept    []string // linear layers that are not, by transformers' names
+	entries []safetensors.Entry
+}
+
+// collect describes the tensors. Their contents are made when they are written.
+func (h *huggingFaceWriter) collect() error {
+	nodes, err := states(h.w.Model)
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if h.packed {
+			done, err := h.pack(n)
+			if err != nil {
+				return err
+			}
+			if done {
+				continue
+			}
+		}
+		h.out = nil
+		if err := h.state(n); err != nil {
+			return err
+		}
+		for _, info := range h.out {
+			if err := h.add(info); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// add describes a tensor of a GGUF file under transformers' name.
+func (h *huggingFaceWriter) add(info gguf.TensorInfo) error {
 	name, ok := huggingface.TensorName(info.Name)
 	if !ok {
-		return safetensors.Entry{}, errors.AssertionFailedf("tensor %q has no name in transformers", info.Name)
+		return errors.AssertionFailedf("tensor %q has no name in transformers", info.Name)
 	}
-	typ := t
-	if len(info.Shape) == 1 {
-		typ = info.Type // gains stay as they are
+	typ, err := h.typeOf(info)
+	if err != nil {
+		return err
 	}
 	d, ok := typ.DType()
 	if !ok {
-		return safetensors.Entry{}, errors.Wrapf(ggml.ErrType, "%v is no type of safetensors", typ)
+		return errors.Wrapf(ggml.ErrType, "%v is no type of safetensors", typ)
 	}
 	write := info.Data
 	if typ != info.Type {
-		write = func(out io.Writer) error {
-			x, err := plain(info)
-			if err != nil {
-				return err
-			}
-			size, err := typ.Bytes(info.Shape)
-			if err != nil {
-				return err
-			}
-			data := make([]byte, size)
-			if err := typ.Quantize(data, x.F32()); err != nil {
-				return errors.Wrapf(err, "tensor %q", name)
-			}
-			_, err = out.Write(data)
-			return err
-		}
+		write = func(out io.Writer) error { return h.convert(out, name, typ, info) }
 	}
-	return safetensors.Entry{Name: name, Type: tensor.Type{DType: d, Shape: info.Shape}, Data: write}, nil
+	h.entries = append(h.entries, safetensors.Entry{Name: name, Type: tensor.Type{DType: d, Shape: info.Shape}, Data: write})
+	return nil
+}
+
+// typeOf is the type asked for of a matrix, and its own of a norm's gains; but in
+// a packed model, which transformers has in one type, that asked for if it holds them.
+func (h *huggingFaceWriter) typeOf(info gguf.TensorInfo) (ggml.Type, error) {
+	if len(info.Shape) > 1 {
+		return h.Type, nil
+	}
+	if !h.packed {
+		return info.Type, nil
+	}
+	x, err := plain(info)
+	if err != nil {
+		return 0, err
+	}
+	if !holds(h.Type, x) {
+		return info.Type, nil
+	}
+	return h.Type, nil
+}
+
+// convert writes a tensor in another type.
+func (h *huggingFaceWriter) convert(out io.Writer, name string, typ ggml.Type, info gguf.TensorInfo) error {
+	x, err := plain(info)
+	if err != nil {
+		return err
+	}
+	size, err := typ.Bytes(info.Shape)
+	if err != nil {
+		return err
+	}
+	data := make([]byte, size)
+	if err := typ.Quantize(data, x.F32()); err != nil {
+		return errors.Wrapf(err, "tensor %q", name)
+	}
+	off, err := distance(typ, data, x.F32())
+	if err != nil {
+		return err
+	}
+	if off > h.loss.Error {
+		h.loss.Error, h.loss.Tensor = off, info.Name
+	}
+	_, err = out.Write(data)
+	return err
 }

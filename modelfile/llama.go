@@ -7,6 +7,7 @@ import (
 
 	"github.com/ternlm/tern/formats/ggml"
 	"github.com/ternlm/tern/formats/gguf"
+	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/layers"
 	"github.com/ternlm/tern/residual"
 )
@@ -86,26 +87,38 @@ func (w *Weights) WriteLlama(path string, o LlamaOptions) (Loss, error) {
 
 // CheckLlama reports why an architecture, Llama or BitNet, cannot hold the model.
 func (w *Weights) CheckLlama(arch string) error {
-	c := w.Model.Config
-	bad := func(format string, args ...any) error {
-		return errors.WithHint(errors.Wrapf(ErrArchitecture, format, args...),
-			"export it with --arch tern, or train with --residual standard and, for llama, --sub-norm=false")
+	if err := w.checkBlocks(arch); err != nil {
+		return err
 	}
+	if arch == BitNet && !w.Model.Tied {
+		return errors.WithHint(errors.Wrap(ErrArchitecture, "bitnet has the embedding for its head, the model another"),
+			"export it with --arch tern or --format huggingface, or train with --tied")
+	}
+	return nil
+}
+
+// unfit refuses a model that an architecture cannot hold.
+func unfit(format string, args ...any) error {
+	return errors.WithHint(errors.Wrapf(ErrArchitecture, format, args...),
+		"export it with --arch tern, or train with --residual standard and, for llama, --sub-norm=false")
+}
+
+// checkBlocks reports why the blocks of an architecture cannot be the model's.
+func (w *Weights) checkBlocks(arch string) error {
+	c := w.Model.Config
 	switch w.Model.Residual().(type) {
 	case residual.Standard, residual.Scaled:
 	default:
-		return bad("%s has no residual %s", arch, c.Residual)
+		return unfit("%s has no residual %s", arch, c.Residual)
 	}
 	silu := c.Activation == "" || c.Activation == string(layers.SiLU)
 	switch {
 	case arch == Llama && c.SubNorm:
-		return bad("llama has no norms before the last matrix of a sub-layer")
+		return unfit("llama has no norms before the last matrix of a sub-layer")
 	case arch == Llama && !silu:
-		return bad("llama has no activation %s", c.Activation)
+		return unfit("llama has no activation %s", c.Activation)
 	case arch == BitNet && !c.SubNorm:
-		return bad("bitnet has norms before the last matrix of a sub-layer, the model has none")
-	case arch == BitNet && !c.Tied:
-		return bad("bitnet has the embedding for its head, the model another")
+		return unfit("bitnet has norms before the last matrix of a sub-layer, the model has none")
 	}
 	return nil
 }
@@ -134,15 +147,20 @@ func (w *Weights) DefaultType() ggml.Type {
 		if !isLinear(base) || kind != "codes" && kind != "weight" {
 			continue
 		}
-		f := w.Model.Quantizer().Format()
-		if s, ok := w.Model.Stored(base); ok {
-			f = s.Format
-		}
+		f := w.format(base)
 		if kind != "codes" || !slices.Equal(f.Levels, ternaryLevels) || !oneTensor(f, n) {
 			return ggml.F16
 		}
 	}
 	return ggml.Q2_0
+}
+
+// format is that of a linear layer's weight.
+func (w *Weights) format(base string) framework.Format {
+	if s, ok := w.Model.Stored(base); ok {
+		return s.Format
+	}
+	return w.Model.Quantizer().Format()
 }
 
 // Arches are the architectures that tern export writes.

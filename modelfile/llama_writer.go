@@ -18,6 +18,7 @@ type llamaWriter struct {
 	LlamaOptions
 	arch   string
 	halves bool // rotary pairs are element i and i + D/2 of a head
+	scales bool // scales are f32 values, whatever Type is
 	w      *Weights
 	out    []gguf.TensorInfo
 	loss   Loss
@@ -78,16 +79,26 @@ func (l *llamaWriter) state(n *graph.Node) error {
 func (l *llamaWriter) linear(n *graph.Node, base string) gguf.TensorInfo {
 	name := fileName(base + ".weight")
 	return gguf.TensorInfo{Name: name, Type: l.Type, Shape: n.Out[0].Shape, Data: func(out io.Writer) error {
-		x, err := l.w.matrix(n)
+		x, err := l.matrix(n, base)
 		if err != nil {
 			return err
 		}
-		x = l.fold(base, x)
-		if l.halves && isRotated(base) {
-			x = x.reorder(func(t *tensor.Tensor) *tensor.Tensor { return halveRows(t, l.w.Model.HeadDim()) })
-		}
 		return errors.Wrapf(l.write(out, name, x), "as %v", l.Type)
 	}}
+}
+
+// matrix is the weight whose codes, or floats, are the state n, as the file has it:
+// with the gain of the residual, and its rows in the file's order.
+func (l *llamaWriter) matrix(n *graph.Node, base string) (matrix, error) {
+	x, err := l.w.matrix(n)
+	if err != nil {
+		return x, err
+	}
+	x = l.fold(base, x)
+	if l.halves && isRotated(base) {
+		x = x.reorder(func(t *tensor.Tensor) *tensor.Tensor { return halveRows(t, l.w.Model.HeadDim()) })
+	}
+	return x, nil
 }
 
 // write writes the bytes of a weight.
@@ -144,7 +155,7 @@ func (l *llamaWriter) notTernary() error {
 }
 
 // fold multiplies scales, or a weight, by the gain of the sub-layer that the
-// weight ends. Scales stay f16 values.
+// weight ends. Scales stay f16 values where the file has no others.
 func (l *llamaWriter) fold(base string, x matrix) matrix {
 	sub, last := strings.CutSuffix(base, ".wo")
 	if !last {
@@ -158,7 +169,7 @@ func (l *llamaWriter) fold(base string, x matrix) matrix {
 	return x.mapScales(func(v float32) float32 {
 		want := float64(v) * float64(g)
 		got := float32(want)
-		if l.Type != ggml.F32 {
+		if l.Type != ggml.F32 && !l.scales {
 			got = tensor.F16ToF32(tensor.F32ToF16(got))
 		}
 		if want != 0 {

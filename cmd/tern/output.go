@@ -25,13 +25,15 @@ var formats = []string{formatGGUF, formatHuggingFace, formatLlama2C}
 // typesHelp says what --type takes.
 const typesHelp = "Linears are written as q2_0, tq2_0 or tq1_0 (ternary weights as they are, for\n" +
 	"groups that are a multiple of 64, 256 and 256), f16, bf16, f32 or q8_0; what a ternary type cannot hold is refused\n" +
-	"unless --allow-lossy is given."
+	"unless --allow-lossy is given. --packed writes ternary weights with one scale a layer (--quant ternary:group=tensor) as\n" +
+	"transformers' BitNet models have them."
 
 // output holds the flags of commands that write a model.
 type output struct {
 	format  string
 	arch    string
 	typ     string
+	packed  bool
 	name    string
 	license string
 	lossy   bool
@@ -42,6 +44,7 @@ func (o *output) add(fs *pflag.FlagSet) {
 	fs.StringVar(&o.format, "format", "", "gguf, huggingface or llama2c; without it as the name of the output has it")
 	fs.StringVar(&o.arch, "arch", "", "architecture of a GGUF file: "+strings.Join(modelfile.Arches, ", ")+"; without it llama where it fits")
 	fs.StringVar(&o.typ, "type", "", "type of the linears: "+strings.ToLower(typeNames(modelfile.LlamaTypes))+"; without it q2_0 for ternary weights, else f16")
+	fs.BoolVar(&o.packed, "packed", false, "with --format huggingface: ternary linears as BitNet's bytes of four codes, one scale for each; --type is that of the embedding")
 	fs.BoolVar(&o.lossy, "allow-lossy", false, "round weights that a ternary type cannot hold, and report the error")
 	fs.StringVar(&o.name, "name", "", "the model's name in the file")
 	fs.StringVar(&o.license, "license", "", "the weights' licence in the file, as an SPDX identifier")
@@ -81,6 +84,9 @@ func (o output) target(path string) (t target, err error) {
 	}
 	if o.arch != "" && t.format != formatGGUF {
 		return t, usagef("leave it out", "--arch %s: only GGUF files have one to choose", o.arch)
+	}
+	if o.packed && t.format != formatHuggingFace {
+		return t, usagef("leave it out: --type q2_0 or tq2_0 packs ternary weights in a GGUF file", "--packed: only Hugging Face directories have such weights")
 	}
 	if t.typ, t.typed, err = o.chosen(t.format); err != nil {
 		return t, err
@@ -134,6 +140,7 @@ type written struct {
 	Format string         `json:"format"`
 	Arch   string         `json:"arch,omitempty"`
 	Type   string         `json:"type,omitempty"`
+	Packed bool           `json:"packed,omitempty"`
 	MHC    string         `json:"mhc,omitempty"`
 	Bytes  int64          `json:"tensor_bytes,omitempty"`
 	Loss   modelfile.Loss `json:"loss"`
@@ -150,12 +157,7 @@ func (o output) write(w *modelfile.Weights, t target) (r written, err error) {
 	r = written{File: t.path, Format: t.format}
 	switch t.format {
 	case formatHuggingFace:
-		if !t.typed {
-			t.typ = ggml.F16
-		}
-		r.Type = strings.ToLower(t.typ.String())
-		r.Loss, err = w.WriteHuggingFace(t.path, t.typ)
-		return r, err
+		return o.writeHuggingFace(w, t)
 	case formatLlama2C:
 		r.Type = strings.ToLower(ggml.F32.String())
 		r.Loss, err = w.WriteLlama2C(t.path)
@@ -181,6 +183,23 @@ func (o output) write(w *modelfile.Weights, t target) (r written, err error) {
 	return r, err
 }
 
+// writeHuggingFace writes w as a directory; without --type in f16, or in what holds
+// all that is not packed.
+func (o output) writeHuggingFace(w *modelfile.Weights, t target) (r written, err error) {
+	switch {
+	case t.typed:
+	case o.packed:
+		if t.typ, err = w.PackedType(); err != nil {
+			return r, err
+		}
+	default:
+		t.typ = ggml.F16
+	}
+	r = written{File: t.path, Format: t.format, Type: strings.ToLower(t.typ.String()), Packed: o.packed}
+	r.Loss, err = w.WriteHuggingFace(t.path, modelfile.HuggingFaceOptions{Type: t.typ, Packed: o.packed})
+	return r, err
+}
+
 // printWritten says what was written.
 func (a *app) printWritten(r written) {
 	switch {
@@ -188,6 +207,8 @@ func (a *app) printWritten(r written) {
 		a.printf("          %s: architecture tern, tensors of %s bytes\n", r.File, thousands(r.Bytes))
 	case r.Arch != "":
 		a.printf("          %s: architecture %s, linears in %s\n", r.File, r.Arch, r.Type)
+	case r.Packed:
+		a.printf("          %s: %s, packed, the embedding in %s\n", r.File, r.Format, r.Type)
 	default:
 		a.printf("          %s: %s, %s\n", r.File, r.Format, r.Type)
 	}

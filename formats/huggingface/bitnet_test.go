@@ -2,6 +2,7 @@ package huggingface
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -42,7 +43,7 @@ func TestUnpackIsThatOfTransformers(t *testing.T) {
 
 func TestPackIsTheInverse(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for _, shape := range [][2]int{{1, 1}, {1, 4}, {3, 7}, {16, 64}, {5, 33}} {
+	for _, shape := range [][2]int{{1, 1}, {1, 4}, {3, 7}, {2, 8}, {2, 9}, {1, 15}, {16, 64}, {5, 33}, {3, 71}} {
 		p := packedOf(shape[0], shape[1], make([]byte, shape[0]*shape[1])...)
 		for i := range p.Data {
 			for j := range 4 {
@@ -78,6 +79,13 @@ func TestPackingRefusesWhatIsNoTernaryWeight(t *testing.T) {
 		three.Data[j] = 3
 		if _, err := Pack(three); !errors.Is(err, ErrFormat) {
 			t.Errorf("code 3 in row %d: %v", j, err)
+		}
+		for c := range 19 { // in whole words, and in what is left
+			data := bytes.Repeat([]byte{0b10101010}, 19)
+			data[c] |= 1 << (2 * j)
+			if _, err := Unpack(packedOf(1, 19, data...)); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("column %d ", c)) {
+				t.Errorf("code 3 in place %d of column %d: %v", j, c, err)
+			}
 		}
 	}
 	for name, x := range map[string]*tensor.Tensor{

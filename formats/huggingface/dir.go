@@ -210,11 +210,25 @@ func (d *Dir) Tensor(name string) (*tensor.Tensor, error) {
 		return &tensor.Tensor{Type: tensor.Type{DType: tensor.I8, Shape: slices.Clone(info.Shape)}, Data: data}, nil
 	}
 	t, err := f.ReadTensor(name)
+	return t, ofFile(err)
+}
+
+// ReadInto fills dst, which is as long as the tensor is, with its bytes. Errors are
+// those of Tensor, and ErrUnsupported for another length.
+func (d *Dir) ReadInto(name string, dst []byte) error {
+	if _, err := d.Info(name); err != nil {
+		return err
+	}
+	return ofFile(d.files[d.tensor[name]].ReadInto(name, dst))
+}
+
+// ofFile marks an error of a file of tensors as one of this package.
+func ofFile(err error) error {
 	switch {
 	case errors.Is(err, safetensors.ErrType):
-		return nil, errors.Mark(err, ErrUnsupported)
+		return errors.Mark(err, ErrUnsupported)
 	case errors.Is(err, safetensors.ErrFormat):
-		return nil, errors.Mark(err, ErrFormat)
+		return errors.Mark(err, ErrFormat)
 	}
-	return t, err
+	return err
 }

@@ -68,6 +68,16 @@ func TestPartsAndTheirIndex(t *testing.T) {
 	if y, err := d.Tensor("y"); err != nil || y.F32()[0] != 1 {
 		t.Errorf("%v, %v", y, err)
 	}
+	into := make([]byte, 4)
+	if err := d.ReadInto("y", into); err != nil || !bytes.Equal(into, []byte{0, 0, 0x80, 0x3f}) {
+		t.Errorf("y: % x, %v", into, err)
+	}
+	if err := d.ReadInto("y", into[:3]); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("y into three bytes: %v", err)
+	}
+	if err := d.ReadInto("w", into); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
 	if _, err := d.Tensor("w"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}

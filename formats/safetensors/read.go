@@ -262,10 +262,26 @@ func (f *File) ReadRaw(name string) ([]byte, error) {
 		return nil, err
 	}
 	data := tensor.AlignedBytes(int(t.Size))
-	if n, err := f.r.ReadAt(data, t.Offset); n < len(data) {
-		return nil, malformed("tensor %q: %d of %d bytes read at byte %d: %v", name, n, len(data), t.Offset, err)
+	if err := f.ReadInto(name, data); err != nil {
+		return nil, err
 	}
 	return data, nil
+}
+
+// ReadInto fills dst, which is as long as the tensor is, with its bytes. Errors are
+// those of ReadRaw, and ErrType for another length.
+func (f *File) ReadInto(name string, dst []byte) error {
+	t, err := f.Tensor(name)
+	if err != nil {
+		return err
+	}
+	if int64(len(dst)) != t.Size {
+		return errors.Wrapf(ErrType, "tensor %q has %d bytes, not %d", name, t.Size, len(dst))
+	}
+	if n, err := f.r.ReadAt(dst, t.Offset); n < len(dst) {
+		return malformed("tensor %q: %d of %d bytes read at byte %d: %v", name, n, len(dst), t.Offset, err)
+	}
+	return nil
 }
 
 // ReadTensor returns a tensor in its own encoding. Errors are ErrNotFound,

@@ -154,6 +154,16 @@ func TestReadsWhatHuggingFaceWrites(t *testing.T) {
 		if raw, err := f.ReadRaw(name); err != nil || !bytes.Equal(raw, want) {
 			t.Errorf("%s: % x, %v", name, raw, err)
 		}
+		into := make([]byte, len(want))
+		if err := f.ReadInto(name, into); err != nil || !bytes.Equal(into, want) {
+			t.Errorf("%s: % x, %v", name, into, err)
+		}
+		if err := f.ReadInto(name, into[1:]); !errors.Is(err, ErrType) {
+			t.Errorf("%s into a byte less: %v", name, err)
+		}
+	}
+	if err := f.ReadInto("none", nil); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
 	}
 	if _, err := f.ReadTensor("none"); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
