@@ -113,3 +113,10 @@ type OwnMemory interface {
 	// takes the others, and all of them.
 	Memory() (free, total int64, err error)
 }
+
+// Foreign is an optional interface of a Backend, a Quantizer or a Residual that
+// another program provides.
+type Foreign interface {
+	// Program names that program in errors: its name, version and path.
+	Program() string
+}

@@ -61,7 +61,7 @@ func (c *Client) Backend(options string) (framework.Backend, error) {
 		return nil, err
 	}
 	memory, _ := c.inherited.(*arena.Arena)
-	return openBackend(backendLink{do: c.do, fault: c.fault, conn: c.conn, name: "plugin:" + c.name, call: c.call, memory: memory}, options)
+	return openBackend(backendLink{do: c.do, fault: c.fault, conn: c.conn, name: "plugin:" + c.name, label: c.label(), call: c.call, memory: memory}, options)
 }
 
 // backendLink is what a backend needs of a running plugin.
@@ -71,6 +71,7 @@ type backendLink struct {
 	fault  func(call string, err error) error // an error that names the plugin
 	conn   grpc.ClientConnInterface
 	name   string        // in specs, with plugin: before it
+	label  string        // in errors: name, version and path
 	call   time.Duration // limit of a short call
 	memory *arena.Arena  // shared with the plugin, or nil
 }
@@ -93,6 +94,7 @@ type ownMemory struct{ of *remoteBackend }
 
 var (
 	_ framework.Describer = (*remoteBackend)(nil)
+	_ framework.Foreign   = (*remoteBackend)(nil)
 	_ framework.Estimator = estimatingBackend{}
 	_ framework.OwnMemory = ownMemory{}
 	_ framework.Borrower  = (*remoteStore)(nil)
@@ -176,6 +178,9 @@ func (b *remoteBackend) short(ctx context.Context, call string, n int, fn func(c
 
 // Name returns the name in specs, such as "plugin:scalar".
 func (b *remoteBackend) Name() string { return b.name }
+
+// Program implements framework.Foreign.
+func (b *remoteBackend) Program() string { return b.label }
 
 // Describe implements framework.Describer by what the plugin said when it was
 // opened.

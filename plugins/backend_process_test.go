@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,12 +23,13 @@ import (
 	"github.com/ternlm/tern/framework/backendtest"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/train"
 )
 
 func init() {
 	asPlugin["dying"] = func() {
-		ServeBackend(Backend{Meta: Meta{Name: "dying", Version: "0.1.0", Help: "Dies when told to."}, Open: openDying})
+		ServeBackend(Backend{Meta: Meta{Name: "dying", Version: "0.1.0", Help: "Dies, or errs, when told to."}, Open: openDying})
 	}
 	asPlugin["scalar"] = func() { ServeBackend(scalarPlugin) }
 	asPlugin["faulty"] = func() {
@@ -72,8 +72,7 @@ func (f faultyRun) Run(ctx context.Context, s framework.Store, in, out []*tensor
 		log.Print("out of luck")
 		os.Exit(7)
 	case killed:
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
+		killSelf()
 	case panics:
 		panic("index out of range")
 	case waits:
@@ -86,6 +85,12 @@ func (f faultyRun) Run(ctx context.Context, s framework.Store, in, out []*tensor
 		return errors.WithHint(errors.Wrap(framework.ErrUnsupported, "an odd number"), "give an even one")
 	}
 	return f.Executable.Run(ctx, s, in, out)
+}
+
+// killSelf ends this process as the system would for want of memory.
+func killSelf() {
+	_ = must(os.FindProcess(os.Getpid())).Kill()
+	select {}
 }
 
 // counter is an executable that adds 1 to its state n, on a store.
@@ -174,14 +179,15 @@ func TestBackendProcessPasses(t *testing.T) {
 	})
 }
 
-// dying is a backend whose process ends in the first run after a file is there.
+// dying is a backend whose process ends in the first run after a file is there,
+// or whose outputs are no numbers from then on.
 type dying struct {
 	framework.Backend
-	file string
+	file, how string
 }
 
 func openDying(o framework.Options) (framework.Backend, error) {
-	d := &dying{file: o.String("file", "")}
+	d := &dying{file: o.String("file", ""), how: o.String("how", "killed")}
 	be, err := scalar.Open(o)
 	d.Backend = be
 	return d, err
@@ -198,17 +204,35 @@ type dyingRun struct {
 }
 
 func (r dyingRun) Run(ctx context.Context, s framework.Store, in, out []*tensor.Tensor) error {
-	if _, err := os.Stat(r.d.file); err == nil {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	if _, err := os.Stat(r.d.file); err != nil {
+		return r.Executable.Run(ctx, s, in, out)
 	}
-	return r.Executable.Run(ctx, s, in, out)
+	if r.d.how == "killed" {
+		killSelf()
+	}
+	err := r.Executable.Run(ctx, s, in, out)
+	for _, t := range out {
+		t.F32()[0] = float32(math.NaN())
+	}
+	return err
 }
 
-func TestTrainingOnABackendThatDiesKeepsTheLastCheckpoint(t *testing.T) {
+func TestTrainingOnABackendThatBreaksKeepsTheLastCheckpoint(t *testing.T) {
+	t.Run("it dies", func(t *testing.T) {
+		names(t, trainUntilItBreaks(t, "killed"), ErrDied, "dying 0.1.0", "tern-plugin-dying", "run", "killed")
+	})
+	t.Run("its outputs are no numbers", func(t *testing.T) {
+		says(t, trainUntilItBreaks(t, "nan"), []error{train.ErrDiverged}, "run by plugin dying 0.1.0", "tern-plugin-dying", "step 6: loss NaN")
+	})
+}
+
+// trainUntilItBreaks trains on a backend that breaks in the way of how after step
+// 5, and checks that the checkpoints are as they were then.
+func trainUntilItBreaks(t *testing.T, how string) error {
 	ctx, dir := context.Background(), t.TempDir()
-	file := filepath.Join(t.TempDir(), "die")
-	_, be := remote(t, "dying", "file="+file)
-	tr, batches := trainer(t, be, 8)
+	file := filepath.Join(t.TempDir(), "break")
+	_, be := remote(t, "dying", "how="+how+",file="+file)
+	tr, batches := trainer(t, be, small(t, "ternary:group=64", "mhclite:streams=2"), 8)
 	before := map[string]string{}
 	files := func() map[string]string {
 		all := map[string]string{}
@@ -217,7 +241,7 @@ func TestTrainingOnABackendThatDiesKeepsTheLastCheckpoint(t *testing.T) {
 		}
 		return all
 	}
-	err := train.Run(ctx, tr, batches, train.Plan{
+	broken := train.Run(ctx, tr, batches, train.Plan{
 		Dir: dir, SaveEvery: 2, LogEvery: 1,
 		Valid: must(data.TokenizeText(ctx, must(tinystories.Valid())[:2000], "gpt2:512")), EvalBatch: 1, EvalWindow: 16, EvalLimit: 1,
 		Observe: func(e train.Event) {
@@ -231,7 +255,6 @@ func TestTrainingOnABackendThatDiesKeepsTheLastCheckpoint(t *testing.T) {
 			}
 		},
 	})
-	names(t, err, ErrDied, "dying 0.1.0", "run", "killed")
 	after := files()
 	if len(before) == 0 || len(after) != len(before) {
 		t.Fatalf("%d files of checkpoints, %d before", len(after), len(before))
@@ -244,15 +267,36 @@ func TestTrainingOnABackendThatDiesKeepsTheLastCheckpoint(t *testing.T) {
 	if newest, _, err := checkpoint.Latest(dir); err != nil || filepath.Base(newest) != checkpoint.Name(4) {
 		t.Errorf("newest checkpoint %s, %v", newest, err)
 	}
+	return broken
+}
+
+// A well-formed fragment may compute what is no number; nothing but training can
+// tell.
+func TestTrainingWithAFragmentThatGivesNaNNamesThePlugin(t *testing.T) {
+	dial(t, "evil")
+	dial(t, "grabber")
+	for _, c := range []struct{ quant, residual, says string }{
+		{"plugin:evil:how=nan", "standard", "weights quantized by plugin evil 6.6.6 ("},
+		{"ternary:group=64", "plugin:grabber:how=nan", "streams mixed by plugin grabber 1.0.0 ("},
+	} {
+		be := must(framework.Backends.Open("scalar:threads=1"))
+		tr, src := trainer(t, be, small(t, c.quant, c.residual), 2)
+		_, err := tr.Step(context.Background(), src)
+		says(t, err, []error{train.ErrDiverged}, c.says, "step 1: loss NaN")
+		if hints := strings.Join(errors.GetAllHints(err), "; "); !strings.Contains(hints, "tern plugin test") {
+			t.Errorf("hints %q", hints)
+		}
+		_ = be.Close()
+	}
 }
 
 // trainer is about to train a small model for some steps of two micro-batches.
-func trainer(t *testing.T, be framework.Backend, steps int) (*train.Trainer, *data.Batches) {
+func trainer(t *testing.T, be framework.Backend, m *model.Model, steps int) (*train.Trainer, *data.Batches) {
 	t.Helper()
 	ctx := context.Background()
 	r := must(train.LookupRecipe("default"))
 	r.Steps, r.Batch, r.Accum, r.Window, r.Warmup = steps, 2, 2, 16, 1
-	tr, err := train.New(ctx, be, small(t, "ternary:group=64", "mhclite:streams=2"), r)
+	tr, err := train.New(ctx, be, m, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +310,7 @@ func trainer(t *testing.T, be framework.Backend, steps int) (*train.Trainer, *da
 func steps(t *testing.T, be framework.Backend) (losses []float64, states map[string][]byte) {
 	t.Helper()
 	ctx := context.Background()
-	tr, src := trainer(t, be, 4)
+	tr, src := trainer(t, be, small(t, "ternary:group=64", "mhclite:streams=2"), 4)
 	for range 4 {
 		s, err := tr.Step(ctx, src)
 		if err != nil {

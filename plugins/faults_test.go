@@ -4,6 +4,7 @@ package plugins
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math"
@@ -18,9 +19,13 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/graph"
@@ -44,8 +49,7 @@ func (evil) Format() framework.Format {
 func (q evil) Pack(b *graph.Builder, w graph.Value) (codes, scales graph.Value) {
 	switch q.how {
 	case "killed":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
+		killSelf()
 	case "exits":
 		fmt.Fprintln(os.Stderr, "last words")
 		os.Exit(7)
@@ -60,8 +64,15 @@ func (q evil) Pack(b *graph.Builder, w graph.Value) (codes, scales graph.Value) 
 		select {}
 	}
 	codes = b.Encode(w, tensor.U2, []int8{-1, 0, 1})
-	return codes, b.Const(1, tensor.T(tensor.F32, 1, 1))
+	scales = b.Const(1, tensor.T(tensor.F32, 1, 1))
+	if q.how == "nan" {
+		scales = noNumber(b, scales)
+	}
+	return codes, scales
 }
+
+// noNumber is 0/0 in the shape of x.
+func noNumber(b *graph.Builder, x graph.Value) graph.Value { return b.Div(b.Like(x, 0), b.Like(x, 0)) }
 
 // rawQuantizer answers with any text, which no Builder would make.
 type rawQuantizer struct {
@@ -142,8 +153,11 @@ func (r grabber) Read(b *graph.Builder, _ int, s graph.Value) graph.Value {
 }
 
 func (r grabber) Write(b *graph.Builder, _ int, s, y graph.Value) graph.Value {
-	if r.how == "optimizer" {
+	switch r.how {
+	case "optimizer":
 		return b.Add(b.Add(s, y), b.Param("adam.m", graph.ConstInit(0), 1))
+	case "nan":
+		return b.Add(s, noNumber(b, y))
 	}
 	return b.Add(s, y)
 }
@@ -270,21 +284,6 @@ func fails(t *testing.T, name string, change ...func(*DialOptions)) error {
 		t.Fatal("it starts")
 	}
 	return err
-}
-
-// says checks what an error is and holds.
-func says(t *testing.T, err error, is []error, words ...string) {
-	t.Helper()
-	for _, target := range is {
-		if !errors.Is(err, target) {
-			t.Errorf("%v\nis no %q", err, target)
-		}
-	}
-	for _, w := range words {
-		if err == nil || !strings.Contains(err.Error(), w) {
-			t.Errorf("%v\ndoes not say %q", err, w)
-		}
-	}
 }
 
 func TestAPluginThatDoesNotStartIsExplained(t *testing.T) {
@@ -487,6 +486,36 @@ func TestTheEnvironmentIsScrubbed(t *testing.T) {
 	}
 	if !slices.Contains(names, "PLUGIN_CLIENT_CERT") {
 		t.Error("no certificate: the connection is not encrypted")
+	}
+}
+
+// Whoever reaches the socket talks to the plugin only with the certificate that
+// its host made for the process.
+func TestOnlyItsHostCanTalkToAPlugin(t *testing.T) {
+	tmp := must(os.MkdirTemp("", "t")) // the path of a socket is short
+	t.Cleanup(func() { _ = os.RemoveAll(tmp) })
+	dial(t, "ternary", func(*DialOptions) { t.Setenv("TMPDIR", tmp) })
+	var socket string
+	_ = filepath.WalkDir(tmp, func(path string, e os.DirEntry, _ error) error {
+		if e.Type()&os.ModeSocket != 0 {
+			socket = path
+		}
+		return nil
+	})
+	if socket == "" {
+		t.Fatal("no socket")
+	}
+	for name, how := range map[string]credentials.TransportCredentials{
+		"in the clear": insecure.NewCredentials(), "without a certificate": credentials.NewTLS(&tls.Config{InsecureSkipVerify: true}),
+	} {
+		conn := must(grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(how)))
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		r, err := wire.NewPluginClient(conn).Describe(ctx, &wire.DescribeRequest{})
+		if status.Code(err) != codes.Unavailable { // the connection is refused, not the call
+			t.Errorf("%s: answer %v, error %v", name, r, err)
+		}
+		cancel()
+		_ = conn.Close()
 	}
 }
 

@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,4 +40,19 @@ func program(t testing.TB, name string) string {
 		t.Skip(err)
 	}
 	return path
+}
+
+// says checks what an error is and holds.
+func says(t *testing.T, err error, is []error, words ...string) {
+	t.Helper()
+	for _, target := range is {
+		if !errors.Is(err, target) {
+			t.Errorf("%v\nis no %q", err, target)
+		}
+	}
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("%v\ndoes not say %q", err, w)
+		}
+	}
 }

@@ -57,6 +57,9 @@ type remoteQuantizer struct {
 // Spec is plugin:NAME with the options that the plugin's own spec has.
 func (q remoteQuantizer) Spec() string { return q.c.spec(q.options) }
 
+// Program implements framework.Foreign.
+func (q remoteQuantizer) Program() string { return q.c.label() }
+
 // Format returns the format that the plugin has told.
 func (q remoteQuantizer) Format() framework.Format {
 	f := q.format

@@ -62,6 +62,9 @@ type remoteResidual struct {
 // Spec is plugin:NAME with the options that the plugin's own spec has.
 func (r *remoteResidual) Spec() string { return r.c.spec(r.options) }
 
+// Program implements framework.Foreign.
+func (r *remoteResidual) Program() string { return r.c.label() }
+
 // Expand inlines the fragment for x [N,C].
 func (r *remoteResidual) Expand(b *graph.Builder, x graph.Value) graph.Value {
 	n, c := matrix(x)

@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/errors"
 
 	"github.com/ternlm/tern/diagnose"
+	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
 )
@@ -64,7 +65,25 @@ func (t *Trainer) diverged(ctx context.Context, m Metrics) error {
 		where = w
 	}
 	err := errors.Wrapf(ErrDiverged, "step %d: loss %v, gradient norm %v; first seen in %s", m.Step, m.Loss, m.GradNorm, where)
-	return errors.WithHint(err, "train again with lower learning rates or a longer warm-up")
+	err = errors.WithHint(err, "train again with lower learning rates or a longer warm-up")
+	return t.withPrograms(err)
+}
+
+// withPrograms names the programs of others that had a part in what err is
+// about. Their kernels and fragments may be wrong where the recipe is not.
+func (t *Trainer) withPrograms(err error) error {
+	for _, part := range []struct {
+		of   any
+		what string
+	}{
+		{t.backend, "run by"}, {t.Model.Quantizer(), "weights quantized by"}, {t.Model.Residual(), "streams mixed by"},
+	} {
+		if f, ok := part.of.(framework.Foreign); ok {
+			err = errors.Wrapf(err, "%s plugin %s", part.what, f.Program())
+			err = errors.WithHint(err, "tern plugin test tells whether the plugin computes what it should")
+		}
+	}
+	return err
 }
 
 // firstNonFinite names the first gradient (where the loss was finite), the
