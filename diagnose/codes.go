@@ -20,7 +20,8 @@ type Codes struct {
 	last  map[string][]byte
 }
 
-// NewCodes lists the codes of m.
+// NewCodes lists the codes of m, but for those of a head with a quantizer of its own,
+// which are so many that nothing would be seen of the others.
 func NewCodes(m *model.Model) (*Codes, error) {
 	params, err := m.Parameters()
 	if err != nil {
@@ -28,8 +29,9 @@ func NewCodes(m *model.Model) (*Codes, error) {
 	}
 	c := &Codes{zero: slices.Index(m.Quantizer().Format().Levels, 0), last: map[string][]byte{}}
 	for _, p := range params {
-		if p.Category == model.Ternary {
-			c.names = append(c.names, strings.TrimSuffix(p.Name, ".weight")+".codes")
+		base := strings.TrimSuffix(p.Name, ".weight")
+		if p.Category == model.Ternary && (base != "lm_head" || m.Head != model.HeadInt8) {
+			c.names = append(c.names, base+".codes")
 		}
 	}
 	return c, nil

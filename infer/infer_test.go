@@ -123,6 +123,7 @@ func TestDecodeAndPrefillEqualTheForwardBitForBit(t *testing.T) {
 		"ternary head":     func(*model.Config) {},
 		"tied f16 head":    func(c *model.Config) { c.Head, c.Tied = "f16", true },
 		"own f16 head":     func(c *model.Config) { c.Head = "f16" },
+		"int8 head":        func(c *model.Config) { c.Head = "int8" },
 		"standard, row":    func(c *model.Config) { c.Residual, c.Quant = "standard", "ternary:group=row" },
 		"float, 4 streams": func(c *model.Config) { c.Residual, c.Quant, c.Head = "mhclite:streams=4", "none", "f16" },
 		"scaled, tensor":   func(c *model.Config) { c.Residual, c.Quant = "scaled", "ternary:group=tensor,scale=f32" },

@@ -161,6 +161,7 @@ make_texts
 large=(--dim 256 --ffn 512 --layers 2) # rows are whole blocks of 256
 
 trained ternary llama "q2_0 f16" --sub-norm=false --quant ternary --residual standard
+trained int8 llama q2_0 --sub-norm=false --quant ternary --residual standard --tied=false --head int8
 trained scaled llama "q2_0 f16" --sub-norm=false --quant ternary --residual scaled
 trained subnorm bitnet "q2_0 f16" --sub-norm --quant ternary --residual standard
 trained none llama "f16 f32" --sub-norm=false --quant none --residual standard "${large[@]}"

@@ -55,9 +55,11 @@ converted() { try ./tern convert "$1" "$2" --force "${@:3}"; }
 make_back() {
 	local name
 	mkdir back
-	for name in llama llama-tied-bf16 llama-wide-heads-f16 llama-linear mistral bitnet bitnet-untied bitnet-offline; do
+	for name in llama llama-tied-bf16 llama-wide-heads-f16 llama-linear llama-llama3 llama-yarn llama-yarn-deepseek mistral bitnet bitnet-untied bitnet-offline; do
 		converted models/$name back/$name --type f32
 	done
+	converted models/llama-llama3 back/llama3.gguf --type f32
+	converted back/llama3.gguf back/llama-llama3-gguf --type f32
 	converted models/llama back/llama-bf16 --type bf16
 	converted models/llama back/llama-f16.gguf --type f16
 	converted models/llama back/llama-q8_0.gguf --type q8_0

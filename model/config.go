@@ -13,6 +13,16 @@ import (
 // ErrConfig is returned for a configuration that describes no model.
 var ErrConfig = errors.New("bad model configuration")
 
+// The heads that a model may have.
+const (
+	HeadTernary = "ternary" // quantized as the linears are, whatever their quantizer
+	HeadInt8    = "int8"    // quantized by quant.Int8 in groups of 32, which is GGUF's Q8_0
+	HeadF16     = "f16"     // not quantized; files hold it as f16
+)
+
+// Heads lists the heads.
+var Heads = []string{HeadTernary, HeadInt8, HeadF16}
+
 // Config sizes a model and names its parts.
 type Config struct {
 	Tokenizer string  `json:"tokenizer" yaml:"tokenizer"` // "gpt2", or "gpt2:4096" for its first ranks
@@ -27,7 +37,7 @@ type Config struct {
 	NormEps   float64 `json:"norm_eps" yaml:"norm_eps"`
 	Quant     string  `json:"quant" yaml:"quant"`       // spec of the linears' quantizer
 	Residual  string  `json:"residual" yaml:"residual"` // spec of the residual
-	Head      string  `json:"head" yaml:"head"`         // "ternary" (the linears' quantizer) or "f16"
+	Head      string  `json:"head" yaml:"head"`         // one of Heads
 	Tied      bool    `json:"tied" yaml:"tied"`         // the head is the embedding; it is then f16
 	SubNorm   bool    `json:"sub_norm" yaml:"sub_norm"` // RMSNorm before wo and down
 
@@ -89,10 +99,12 @@ func (c Config) Validate() error {
 		return bad("1e-6 is usual", "norm_eps is %v", c.NormEps)
 	case !(c.RoPETheta >= 1 && c.RoPETheta <= 1e9):
 		return bad("10000 is usual", "rope_theta is %v", c.RoPETheta)
-	case c.Tied && c.Head != "f16":
+	case c.Tied && c.Head != HeadF16:
 		return bad("set head to f16, or tied to false", "a tied head is the embedding, which is not %s", c.Head)
-	case !slices.Contains([]string{"ternary", "f16"}, c.Head):
-		return errors.WithHint(errors.Wrapf(ErrConfig, "head %q", c.Head), framework.Suggest(c.Head, []string{"ternary", "f16"}))
+	case !slices.Contains(Heads, c.Head):
+		return errors.WithHint(errors.Wrapf(ErrConfig, "head %q", c.Head), framework.Suggest(c.Head, Heads))
+	case c.Head == HeadInt8 && c.Dim%int8Head.Group != 0:
+		return bad("choose another dim or head", "dim %d is no multiple of %d, the weights that share a scale in an int8 head", c.Dim, int8Head.Group)
 	case c.Activation != "" && !slices.Contains(layers.Activations, layers.Activation(c.Activation)):
 		return bad(fmt.Sprintf("choose one of %v", layers.Activations), "activation %q", c.Activation)
 	}

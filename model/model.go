@@ -76,6 +76,19 @@ func (m *Model) Stored(name string) (s layers.Stored, ok bool) {
 // Quantizer returns the quantizer of the linears.
 func (m *Model) Quantizer() framework.Quantizer { return m.quantizer }
 
+// int8Head is the quantizer of HeadInt8: its groups of 32 with f16 scales are the
+// blocks of GGUF's Q8_0.
+var int8Head = quant.Int8{Group: 32}
+
+// QuantizerOf returns the quantizer of the weight of a full name that has codes,
+// such as blk.0.attn.wq: that of the linears, but for a head with its own.
+func (m *Model) QuantizerOf(name string) framework.Quantizer {
+	if name == "lm_head" && m.Head == HeadInt8 {
+		return int8Head
+	}
+	return m.quantizer
+}
+
 // Residual returns the residual.
 func (m *Model) Residual() framework.Residual { return m.residual }
 
@@ -159,8 +172,8 @@ func (m *Model) head(p Pass, table graph.Value) head {
 	switch {
 	case m.Tied:
 		h.table = func(*graph.Builder) graph.Value { return table }
-	case m.Head == "ternary":
-		h.linear = layers.Linear{Quant: m.quantizer, Packed: p.Packed}
+	case m.Head == HeadTernary || m.Head == HeadInt8:
+		h.linear = layers.Linear{Quant: m.QuantizerOf("lm_head"), Packed: p.Packed}
 	case p.F16:
 		table := layers.Embedding{Vocab: m.Vocab, Dim: m.Dim, Stored: m.table(p, "lm_head")}
 		h.table = func(b *graph.Builder) graph.Value { return table.Table(b, "lm_head") }

@@ -8,6 +8,7 @@ import (
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/compile"
 	"github.com/ternlm/tern/framework/graph"
+	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/model"
 )
 
@@ -81,8 +82,10 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 		"endless layers":                func(c *model.Config) { c.Layers = 1 << 30 },
 		"negative vocabulary":           func(c *model.Config) { c.Vocab = -1 },
 		"ragged group":                  func(c *model.Config) { c.FFN = 2000 },
-		"unknown head":                  func(c *model.Config) { c.Head = "int8" },
+		"unknown head":                  func(c *model.Config) { c.Head = "int4" },
 		"tied ternary head":             func(c *model.Config) { c.Tied = true },
+		"tied int8 head":                func(c *model.Config) { c.Head, c.Tied = "int8", true },
+		"int8 head of a ragged width":   func(c *model.Config) { c.Quant, c.Head, c.Dim = "none", "int8", 720 },
 		"zero epsilon":                  func(c *model.Config) { c.NormEps = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +103,31 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 	}
 	if _, err := model.Preset("nano-126m"); !errors.Is(err, framework.ErrUnknown) {
 		t.Errorf("unknown preset: %v", err)
+	}
+}
+
+// A head of int8 has codes of its own format, whatever the linears have.
+func TestAnInt8HeadHasBytesWithAScaleForEach32(t *testing.T) {
+	for _, spec := range []string{"ternary:group=128", "int4:group=row", "int8:group=64", "none"} {
+		m := open(t, "nano-125m", func(c *model.Config) { c.Quant, c.Head = spec, "int8" })
+		g, err := m.LossOf(1, 1, model.Pass{Packed: true, F16: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		types := map[string]tensor.Type{}
+		for _, n := range g.States {
+			types[n.Name()] = n.Out[0]
+		}
+		codes, scales := tensor.T(tensor.I8, 50257, 768), tensor.T(tensor.F32, 50257, 24)
+		if !types["lm_head.codes"].Equal(codes) || !types["lm_head.scales"].Equal(scales) {
+			t.Errorf("%s: codes %v, scales %v", spec, types["lm_head.codes"], types["lm_head.scales"])
+		}
+		if linear := types["blk.0.attn.wq.codes"]; spec != "none" && linear.DType != m.Quantizer().Format().Code() {
+			t.Errorf("%s: a linear's codes are %v", spec, linear)
+		}
+		if ps, err := m.Parameters(); err != nil || ps[len(ps)-1].Name != "lm_head.weight" || ps[len(ps)-1].Category != model.Ternary {
+			t.Errorf("%s: the last parameter is %+v, %v", spec, ps[len(ps)-1], err)
+		}
 	}
 }
 
@@ -137,6 +165,7 @@ func TestArenaOfTheReferenceModel(t *testing.T) {
 func TestLossIsOneOpWithTheHead(t *testing.T) {
 	tied := func(c *model.Config) { c.Head, c.Tied = "f16", true }
 	half := func(c *model.Config) { c.Head = "f16" }
+	int8 := func(c *model.Config) { c.Quant, c.Head = "none", "int8" }
 	for name, c := range map[string]struct {
 		change func(*model.Config)
 		pass   model.Pass
@@ -144,6 +173,8 @@ func TestLossIsOneOpWithTheHead(t *testing.T) {
 	}{
 		"ternary":          {nil, model.Pass{}, "bitlinearcrossentropy"},
 		"ternary, packed":  {nil, model.Pass{Packed: true}, "codebookcrossentropy"},
+		"int8":             {int8, model.Pass{}, "bitlinearcrossentropy"},
+		"int8, packed":     {int8, model.Pass{Packed: true, F16: true}, "codebookcrossentropy"},
 		"f16":              {half, model.Pass{}, "linearcrossentropy"},
 		"f16, from a file": {half, model.Pass{Packed: true, F16: true}, "linearcrossentropy"},
 		"tied":             {tied, model.Pass{}, "linearcrossentropy"},

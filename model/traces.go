@@ -100,9 +100,8 @@ func (m *Model) Pack() (*graph.Graph, error) {
 
 // PackWeight updates the packed form of the named weight from its value w.
 func (m *Model) PackWeight(b *graph.Builder, name string, w graph.Value) {
-	b.In(strings.TrimSuffix(name, ".weight"), func() {
-		layers.Linear{Quant: m.quantizer}.Pack(b, w)
-	})
+	base := strings.TrimSuffix(name, ".weight")
+	b.In(base, func() { layers.Linear{Quant: m.QuantizerOf(base)}.Pack(b, w) })
 }
 
 // Watcher looks at the forward pass while it is traced, and may add outputs.

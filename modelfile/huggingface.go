@@ -126,10 +126,24 @@ func scaleRoPE(c *model.Config, s *huggingface.RopeScaling) error {
 		c.RoPEGain = cmp.Or(s.AttentionFactor, yarnGain(s))
 	case "llama3":
 		c.RoPEFactors = llama3Factors(c, s, float64(original))
+	case "longrope":
+		c.RoPEFactors = slices.Clone(s.ShortFactor)
+		if g := cmp.Or(s.AttentionFactor, longRoPEGain(s.Factor, original)); g != 1 {
+			c.RoPEGain = g
+		}
+		if !slices.Equal(s.ShortFactor, s.LongFactor) {
+			c.Context = min(c.Context, original) // a longer text has other factors, at its first token too
+		}
 	default:
-		return foreignError("rope_scaling is %q; tern knows linear, yarn and llama3", s.Type)
+		return foreignError("rope_scaling is %q; tern knows linear, yarn, llama3 and longrope", s.Type)
 	}
 	return nil
+}
+
+// longRoPEGain is what queries and keys are multiplied by where the file does not
+// say (LongRoPE, arXiv 2402.13753, as transformers' _compute_longrope_parameters).
+func longRoPEGain(factor float64, original int) float64 {
+	return math.Sqrt(1 + math.Log(factor)/math.Log(float64(max(original, 2)))) // 1 for a factor of 1
 }
 
 // yarnGain is what queries and keys are multiplied by where the file does not say

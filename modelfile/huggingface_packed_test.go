@@ -205,6 +205,7 @@ func TestModelsThatPackedWeightsCannotHoldAreRefused(t *testing.T) {
 		"four bits":    {func(c *model.Config) { c.Quant = "int4:group=tensor" }, ggml.ErrLossy},
 		"floats":       {func(c *model.Config) { c.Quant = "none" }, ggml.ErrLossy},
 		"ternary head": {func(c *model.Config) { c.Head = "ternary" }, ggml.ErrLossy},
+		"int8 head":    {func(c *model.Config) { c.Head = "int8" }, ggml.ErrLossy},
 		"activations":  {func(c *model.Config) { c.Quant = "plugin:unrounded" }, ggml.ErrLossy},
 		"odd rows":     {func(c *model.Config) { c.FFN = 66 }, ggml.ErrLossy},
 		"streams":      {func(c *model.Config) { c.Residual = "mhclite:streams=2" }, modelfile.ErrArchitecture},

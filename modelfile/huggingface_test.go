@@ -1,6 +1,8 @@
 package modelfile_test
 
 import (
+	"bytes"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -27,6 +29,9 @@ func TestHuggingFaceDirectoriesReadBackToTheSameBits(t *testing.T) {
 		"relu2": func(c *model.Config) {
 			c.Quant, c.Head, c.Tied, c.SubNorm, c.Activation = "none", "f16", true, true, "relu2"
 		},
+		"scaled RoPE": func(c *model.Config) { c.Quant, c.Head, c.RoPEFactors, c.RoPEGain = "none", "f16", ramp(16), 1.25 },
+		"low factors": func(c *model.Config) { c.Quant, c.Head, c.RoPEFactors = "none", "f16", constant(0.5, 16) },
+		"a gain":      func(c *model.Config) { c.Quant, c.Head, c.RoPEGain = "none", "f16", 1.25 },
 		"linear RoPE": func(c *model.Config) { c.Quant, c.Head, c.RoPEFactors = "none", "f16", constant(2, 16) },
 	} {
 		w := collected(t, be, plain(change))
@@ -44,6 +49,51 @@ func TestHuggingFaceDirectoriesReadBackToTheSameBits(t *testing.T) {
 		}
 		if tok, err := back.Tokenizer(); err != nil || tok.Name() != base.Tokenizer {
 			t.Errorf("%s: tokenizer %v, %v", name, tok, err)
+		}
+		again := filepath.Join(t.TempDir(), "again")
+		if _, err := back.WriteHuggingFace(again, modelfile.HuggingFaceOptions{Type: ggml.F32}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, file := range []string{"config.json", "model.safetensors"} {
+			if !bytes.Equal(must(os.ReadFile(filepath.Join(dir, file))), must(os.ReadFile(filepath.Join(again, file)))) {
+				t.Errorf("%s: writing what was read gives another %s", name, file)
+			}
+		}
+	}
+}
+
+// Factors that change with the length of the text are those of short ones, for which
+// the context is then.
+func TestLongRoPEIsReadUpToTheOriginalContext(t *testing.T) {
+	w := collected(t, scalarBackend(t), plain(func(c *model.Config) { c.Quant, c.Head = "none", "f16" }))
+	dir := filepath.Join(t.TempDir(), "model")
+	if _, err := w.WriteHuggingFace(dir, modelfile.HuggingFaceOptions{Type: ggml.BF16}); err != nil {
+		t.Fatal(err)
+	}
+	list := func(v float64) string {
+		return "[" + strings.TrimSuffix(strings.Repeat(fmt.Sprint(v)+",", 16), ",") + "]"
+	}
+	for name, c := range map[string]struct {
+		members string
+		context int
+		gain    float64
+	}{
+		"other factors": {`"original_max_position_embeddings": 16, "short_factor": ` + list(1.5) + `, "long_factor": ` + list(3), 16, math.Sqrt(1 + math.Log(4)/math.Log(16))},
+		"the same":      {`"original_max_position_embeddings": 16, "short_factor": ` + list(1.5) + `, "long_factor": ` + list(1.5), 64, math.Sqrt(1 + math.Log(4)/math.Log(16))},
+		"a factor":      {`"original_max_position_embeddings": 16, "factor": 1.0, "short_factor": ` + list(1.5) + `, "long_factor": ` + list(3), 16, 0},
+		"a gain":        {`"original_max_position_embeddings": 16, "attention_factor": 0.75, "short_factor": ` + list(1.5) + `, "long_factor": ` + list(3), 16, 0.75},
+		"no original":   {`"short_factor": ` + list(1.5) + `, "long_factor": ` + list(3), 64, 0},
+	} {
+		other := filepath.Join(t.TempDir(), "other")
+		copyDir(t, dir, other, func(file string, data []byte) []byte {
+			if file != "config.json" {
+				return data
+			}
+			return bytes.Replace(data, []byte(`"rope_scaling": null`), []byte(`"rope_scaling": {"rope_type": "longrope", `+c.members+`}`), 1)
+		})
+		got := opened(t, other).Model.Config
+		if got.Context != c.context || math.Abs(got.RoPEGain-c.gain) > 1e-12 || !slices.Equal(got.RoPEFactors, constant(1.5, 16)) {
+			t.Errorf("%s: context %d, gain %v, factors %v, want %d, %v and 1.5", name, got.Context, got.RoPEGain, got.RoPEFactors, c.context, c.gain)
 		}
 	}
 }

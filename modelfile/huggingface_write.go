@@ -1,6 +1,7 @@
 package modelfile
 
 import (
+	"cmp"
 	"io"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/ternlm/tern/formats/huggingface"
 	"github.com/ternlm/tern/formats/safetensors"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
 	"github.com/ternlm/tern/tokenizer"
 )
 
@@ -38,10 +40,7 @@ func (w *Weights) WriteHuggingFace(dir string, o HuggingFaceOptions) (Loss, erro
 	if err := w.checkBlocks(arch); err != nil { // with any head, unlike llama.cpp's
 		return Loss{}, err
 	}
-	c, err := w.huggingFaceConfig(o.Type)
-	if err != nil {
-		return Loss{}, err
-	}
+	c := w.huggingFaceConfig(o.Type)
 	h := huggingFaceWriter{
 		packed:      o.Packed,
 		llamaWriter: llamaWriter{w: w, arch: arch, halves: true, scales: o.Packed, LlamaOptions: LlamaOptions{Arch: arch, Type: o.Type}},
@@ -50,9 +49,11 @@ func (w *Weights) WriteHuggingFace(dir string, o HuggingFaceOptions) (Loss, erro
 		return Loss{}, err
 	}
 	if o.Packed {
-		if c.Quantization, err = h.quantization(); err != nil {
+		q, err := h.quantization()
+		if err != nil {
 			return Loss{}, err
 		}
+		c.Quantization = q
 	}
 	var v *tokenizer.Vocabulary
 	if tok, err := w.Tokenizer(); err == nil {
@@ -65,12 +66,12 @@ func (w *Weights) WriteHuggingFace(dir string, o HuggingFaceOptions) (Loss, erro
 			c.EOS = []int32{v.EOS}
 		}
 	}
-	err = huggingface.Write(dir, c, v, h.entries)
+	err := huggingface.Write(dir, c, v, h.entries)
 	return h.loss, errors.Wrapf(err, "write %s", dir)
 }
 
 // huggingFaceConfig is the config.json of the model with matrices of type t.
-func (w *Weights) huggingFaceConfig(t ggml.Type) (*huggingface.Config, error) {
+func (w *Weights) huggingFaceConfig(t ggml.Type) *huggingface.Config {
 	m := w.Model.Config
 	c := &huggingface.Config{
 		Architectures: []string{"LlamaForCausalLM"}, ModelType: "llama", HiddenSize: m.Dim, IntermediateSize: m.FFN,
@@ -84,15 +85,27 @@ func (w *Weights) huggingFaceConfig(t ggml.Type) (*huggingface.Config, error) {
 	if m.Activation != "" {
 		c.HiddenAct = m.Activation
 	}
+	c.RopeScaling = ropeScaling(m)
+	return c
+}
+
+// ropeScaling is how config.json says that rotary frequencies are divided: as linear
+// where there is one factor for all. Others have a form there in longrope, whatever
+// they came from: it takes any list, and as the original context is all of it, the
+// list for short texts and that for long ones are the same.
+func ropeScaling(m model.Config) *huggingface.RopeScaling {
 	f := m.RoPEFactors
-	if f == nil && m.RoPEGain == 0 {
-		return c, nil
+	switch gain := m.RoPEGain != 0 && m.RoPEGain != 1; {
+	case f == nil && !gain:
+		return nil
+	case f == nil:
+		f = slices.Repeat([]float64{1}, m.HeadDim()/2)
+	case !gain && f[0] >= 1 && !slices.ContainsFunc(f, func(v float64) bool { return v != f[0] }):
+		return &huggingface.RopeScaling{Type: "linear", Factor: f[0]}
 	}
-	if f == nil || m.RoPEGain != 0 || slices.ContainsFunc(f, func(v float64) bool { return v != f[0] }) {
-		return nil, errors.WithHint(errors.Wrap(ErrArchitecture, "config.json has no form for the model's scaled rotary frequencies but one factor for all"), "convert it to GGUF")
+	return &huggingface.RopeScaling{
+		Type: "longrope", Factor: 1, OriginalMaxPositionEmbeddings: m.Context, AttentionFactor: cmp.Or(m.RoPEGain, 1), ShortFactor: f, LongFactor: f,
 	}
-	c.RopeScaling = &huggingface.RopeScaling{Type: "linear", Factor: f[0]}
-	return c, nil
 }
 
 // huggingFaceWriter collects the tensors of a directory.

@@ -50,7 +50,7 @@ type Loss struct {
 // holds every weight; F16, BF16 and Q8_0 round to the nearest, which leaves ternary
 // weights with f16 scales as they are in F16; Q2_0, TQ2_0 and TQ1_0 round nothing
 // but a folded gain: weights that they cannot hold are ggml.ErrLossy unless o.Lossy
-// is set. Other models are ErrArchitecture, weights beyond the range of a type
+// is set. A head of int8 is Q8_0 whatever o.Type is, which loses nothing. Other models are ErrArchitecture, weights beyond the range of a type
 // ggml.ErrLossy.
 //
 // llama.cpp multiplies by activations of its own rounding (per block, not per
@@ -147,20 +147,19 @@ func (w *Weights) DefaultType() ggml.Type {
 		if !isLinear(base) || kind != "codes" && kind != "weight" {
 			continue
 		}
-		f := w.format(base)
-		if kind != "codes" || !slices.Equal(f.Levels, ternaryLevels) || !oneTensor(f, n) {
+		if t, ok := oneTensor(w.format(base), n); kind != "codes" || !ok || t != ggml.Q2_0 {
 			return ggml.F16
 		}
 	}
 	return ggml.Q2_0
 }
 
-// format is that of a linear layer's weight.
+// format is that of the weight of a linear layer, or of a quantized head.
 func (w *Weights) format(base string) framework.Format {
 	if s, ok := w.Model.Stored(base); ok {
 		return s.Format
 	}
-	return w.Model.Quantizer().Format()
+	return w.Model.QuantizerOf(base).Format()
 }
 
 // Arches are the architectures that tern export writes.

@@ -71,6 +71,8 @@ func TestLlamaFilesReadBackToTheSameBits(t *testing.T) {
 	}{
 		"ternary":           {ggml.Q2_0, func(*model.Config) {}},
 		"ternary, f16 head": {ggml.Q2_0, func(c *model.Config) { c.Head = "f16" }},
+		"ternary, int8":     {ggml.Q2_0, func(c *model.Config) { c.Head = "int8" }},
+		"int8 alone, whole": {ggml.F32, func(c *model.Config) { c.Quant, c.Head = "none", "int8" }},
 		"ternary, tied":     {ggml.Q2_0, func(c *model.Config) { c.Head, c.Tied = "f16", true }},
 		"row scales":        {ggml.Q2_0, func(c *model.Config) { c.Quant = "ternary:group=row" }},
 		"TQ2_0":             {ggml.TQ2_0, func(c *model.Config) { c.Layers, c.Dim, c.FFN, c.Quant = 1, 256, 256, "ternary:group=256" }},
@@ -115,15 +117,7 @@ func values(t *testing.T, path, name string) []float32 {
 		}
 		return out
 	}
-	x := must(f.ReadTensor(name))
-	if x.DType == tensor.F32 {
-		return x.F32()
-	}
-	out := make([]float32, info.Shape.Numel())
-	for i, h := range x.U16() {
-		out[i] = tensor.F16ToF32(h)
-	}
-	return out
+	return floatsOf(must(f.ReadTensor(name)))
 }
 
 func TestLlamaFilesOfAllTypesHoldTheSameTernaryWeights(t *testing.T) {

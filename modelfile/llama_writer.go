@@ -11,6 +11,7 @@ import (
 	"github.com/ternlm/tern/formats/gguf"
 	"github.com/ternlm/tern/framework/graph"
 	"github.com/ternlm/tern/framework/tensor"
+	"github.com/ternlm/tern/model"
 )
 
 // llamaWriter collects the tensors of a file.
@@ -58,6 +59,9 @@ func (l *llamaWriter) state(n *graph.Node) error {
 	if strings.HasSuffix(base, ".scaled") || kind == "scales" || kind == "mins" {
 		return nil // folded, or written with the codes
 	}
+	if base == "lm_head" && kind == "codes" && l.w.Model.Head == model.HeadInt8 {
+		return l.int8Head(n, base)
+	}
 	if kind == "codes" || isLinear(base) || base == "lm_head" && n.Out[0].DType == tensor.F32 {
 		if k := n.Out[0].Shape[1]; k%l.Type.Block() != 0 {
 			return errors.WithHint(errors.Wrapf(ggml.ErrLossy, "tensor %q: rows of %d are no multiple of the %d of %v", fileName(base+".weight"), k, l.Type.Block(), l.Type),
@@ -71,6 +75,18 @@ func (l *llamaWriter) state(n *graph.Node) error {
 		return err
 	}
 	info, err := gguf.FromTensor(fileName(n.Name()), t)
+	l.out = append(l.out, info)
+	return err
+}
+
+// int8Head describes a head of int8, which in every type of file is Q8_0: its codes
+// as they are.
+func (l *llamaWriter) int8Head(n *graph.Node, base string) error {
+	x, err := l.w.matrix(n)
+	if err != nil {
+		return err
+	}
+	info, err := gguf.FromCodes(fileName(base+".weight"), ggml.Q8_0, x.Codes.Codes, x.Scales)
 	l.out = append(l.out, info)
 	return err
 }

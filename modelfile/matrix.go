@@ -111,13 +111,10 @@ func (w *Weights) matrix(n *graph.Node) (x matrix, err error) {
 	if err != nil || kind != "codes" {
 		return matrix{floats: t}, err
 	}
-	x.Codes.Codes, x.Levels = t, w.Model.Quantizer().Format().Levels
-	if s, ok := w.Model.Stored(base); ok {
-		x.Levels = s.Format.Levels
-		if s.Mins {
-			if x.Mins, err = w.Tensor(base + ".mins"); err != nil {
-				return x, err
-			}
+	x.Codes.Codes, x.Levels = t, w.format(base).Levels
+	if s, ok := w.Model.Stored(base); ok && s.Mins {
+		if x.Mins, err = w.Tensor(base + ".mins"); err != nil {
+			return x, err
 		}
 	}
 	x.Scales, err = w.Tensor(base + ".scales")

@@ -82,7 +82,7 @@ func (w *Weights) read(f *gguf.File, halves bool) error {
 	if err != nil {
 		return err
 	}
-	r := reader{f: f, format: w.Model.Quantizer().Format(), out: w.Tensors}
+	r := reader{f: f, format: w.format, out: w.Tensors}
 	for _, n := range nodes {
 		if err := r.state(n.Name(), n.Out[0]); err != nil {
 			return err
@@ -194,7 +194,7 @@ func readConfig(meta gguf.Metadata, arch string) (model.Config, error) {
 // reader fills in states from the tensors of a file.
 type reader struct {
 	f      *gguf.File
-	format framework.Format
+	format func(base string) framework.Format
 	out    map[string]*tensor.Tensor
 }
 
@@ -248,7 +248,7 @@ func squeeze(s tensor.Shape) tensor.Shape {
 	return out
 }
 
-// codes reads a quantized weight, as one Q2_0 tensor or as codes and scales.
+// codes reads a quantized weight, as one tensor of blocks or as codes and scales.
 func (r *reader) codes(base string, want tensor.Type) error {
 	name := fileName(base + ".weight")
 	info, err := r.f.Tensor(name)
@@ -258,15 +258,17 @@ func (r *reader) codes(base string, want tensor.Type) error {
 	if !info.Shape.Equal(want.Shape) {
 		return errors.WithHint(errors.Wrapf(ErrModel, "tensor %q is %v, the metadata asks for %v", name, info.Shape, want), "the file is damaged")
 	}
-	codes, scales, err := r.f.ReadCodes(name, r.format.Group)
+	codes, scales, err := r.f.ReadCodes(name, r.format(base).Group)
 	if err != nil {
 		return err
 	}
-	if err := ggml.CheckTernary(codes); err != nil {
-		return errors.Wrapf(err, "tensor %q", name)
-	}
 	if !codes.Type.Equal(want) {
 		return errors.Wrapf(ErrModel, "tensor %q holds %v, the quantizer's codes are %v", name, codes.Type, want)
+	}
+	if want.DType == tensor.U2 {
+		if err := ggml.CheckTernary(codes); err != nil {
+			return errors.Wrapf(err, "tensor %q", name)
+		}
 	}
 	r.out[base+".codes"], r.out[base+".scales"] = codes, scales
 	return nil
@@ -286,7 +288,7 @@ func (r *reader) rawCodes(base string, want tensor.Type) error {
 		return err
 	}
 	codes := &tensor.Tensor{Type: want, Data: data}
-	if want.DType == tensor.U2 && len(r.format.Levels) == 3 {
+	if want.DType == tensor.U2 && len(r.format(base).Levels) == 3 {
 		if err := ggml.CheckTernary(codes); err != nil {
 			return errors.Wrapf(err, "tensor %q", name)
 		}

@@ -22,8 +22,8 @@ func zeroWeights(t *testing.T, m *model.Model) *Weights {
 }
 
 func TestSizesAreThoseOfTheFile(t *testing.T) {
-	for _, spec := range []string{"ternary:group=128", "ternary:group=64", "ternary:group=32", "ternary:group=row", "ternary:group=tensor", "none"} {
-		for _, head := range []string{"f16", "ternary"} {
+	for _, spec := range []string{"ternary:group=128", "ternary:group=64", "ternary:group=32", "ternary:group=row", "ternary:group=tensor", "int8:group=32", "int8:group=32,scale=f32", "int8:group=64", "none"} {
+		for _, head := range model.Heads {
 			c, err := model.Preset("tiny")
 			if err != nil {
 				t.Fatal(err)

@@ -6,8 +6,11 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/ternlm/tern/formats/ggml"
+	"github.com/ternlm/tern/formats/huggingface"
 	"github.com/ternlm/tern/framework"
 	"github.com/ternlm/tern/framework/tensor"
 	"github.com/ternlm/tern/infer"
@@ -42,6 +45,27 @@ func TestModelsOfTransformersHaveTheLossesThatItFinds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What tern writes of models with Llama 3.1's and YaRN's frequencies, which config.json
+// says as longrope, has the losses of what it read, bit for bit.
+func TestScaledFrequenciesOfTransformersAreWrittenAsLongRoPE(t *testing.T) {
+	be := scalarBackend(t)
+	for _, name := range []string{"llama-llama3", "llama-yarn-deepseek"} {
+		from, to := filepath.Join(transformersModels, name), filepath.Join(t.TempDir(), name)
+		w := opened(t, from)
+		if _, err := w.WriteHuggingFace(to, modelfile.HuggingFaceOptions{Type: ggml.F32}); err != nil {
+			t.Fatal(err)
+		}
+		if s := must(huggingface.ReadConfig(to)).RopeScaling; s == nil || s.Type != "longrope" || s.AttentionFactor == 0 {
+			t.Errorf("%s: written with %+v", name, s)
+		}
+		ids := []int32{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4, 3, 3, 8, 3, 2, 7, 9, 5}
+		got, want := lossesOf(t, be, to, ids), lossesOf(t, be, from, ids)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: losses %v, were %v", name, got, want)
+		}
+	}
 }
 
 // lossesOf are the losses of all ids but the first, each given those before it.

@@ -17,9 +17,9 @@ import (
 const Architecture = "tern"
 
 // WriteGGUF writes the weights to path, whole or not at all. A ternary weight
-// whose scales are f16 values becomes one Q2_0 tensor NAME.weight; other
-// quantized weights become the tensors NAME.codes (i8, a row's bytes) and
-// NAME.scales. Nothing is lost.
+// whose scales are f16 values becomes one Q2_0 tensor NAME.weight, one of int8 in
+// groups of 32 with such scales one of Q8_0; other quantized weights become the
+// tensors NAME.codes (i8, a row's bytes) and NAME.scales. Nothing is lost.
 func (w *Weights) WriteGGUF(path string) error {
 	if w.own != nil {
 		return errors.WithHint(errors.Wrap(ErrArchitecture, "tern is the architecture of models that tern trained"), "choose --arch llama or bitnet")
@@ -68,7 +68,7 @@ func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
 		name, t := n.Name(), w.Tensors[n.Name()]
 		switch base, isCodes := strings.CutSuffix(name, ".codes"); {
 		case isCodes:
-			infos, err := quantizedTensors(base, isTernary(w.Model.Quantizer().Format()), t, w.Tensors[base+".scales"])
+			infos, err := quantizedTensors(base, w.format(base), t, w.Tensors[base+".scales"])
 			if err != nil {
 				return nil, err
 			}
@@ -88,10 +88,10 @@ func (w *Weights) fileTensors() ([]gguf.TensorInfo, error) {
 // isTernary reports whether the codes of f stand for -1, 0 and 1, as Q2_0's do.
 func isTernary(f framework.Format) bool { return slices.Equal(f.Levels, []int8{-1, 0, 1}) }
 
-// quantizedTensors is one Q2_0 tensor if that loses nothing, else two.
-func quantizedTensors(base string, ternary bool, codes, scales *tensor.Tensor) ([]gguf.TensorInfo, error) {
-	if ternary {
-		info, err := gguf.FromCodes(fileName(base+".weight"), ggml.Q2_0, codes, scales)
+// quantizedTensors is one tensor, Q2_0 or Q8_0, if that loses nothing, else two.
+func quantizedTensors(base string, f framework.Format, codes, scales *tensor.Tensor) ([]gguf.TensorInfo, error) {
+	if t, ok := blocksOf(f); ok {
+		info, err := gguf.FromCodes(fileName(base+".weight"), t, codes, scales)
 		if err == nil {
 			return []gguf.TensorInfo{info}, nil
 		}

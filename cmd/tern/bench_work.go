@@ -65,11 +65,12 @@ func sizesIn(m *model.Model) (s sizesOf, err error) {
 
 // storedAs says how a parameter is stored when a file's model runs.
 func storedAs(m *model.Model, p model.Parameter, head bool) layers.Stored {
-	s, ok := m.Stored(strings.TrimSuffix(p.Name, ".weight"))
+	base := strings.TrimSuffix(p.Name, ".weight")
+	s, ok := m.Stored(base)
 	switch {
 	case ok:
 	case p.Category == model.Ternary:
-		s.Format = m.Quantizer().Format()
+		s.Format = m.QuantizerOf(base).Format()
 	case head:
 		s.Float = tensor.F16
 	default:

@@ -28,6 +28,22 @@ func TestSizesOfTheReferenceModel(t *testing.T) {
 	}
 }
 
+func TestAnInt8HeadTakesItsOwnBytes(t *testing.T) {
+	c, err := model.Preset("nano-125m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Head = model.HeadInt8
+	s, err := sizes(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 8 bits a weight and 16 for each 32.
+	if n := 50257.0 * 768; s.head != (work{Int8: 2 * n, Bytes: 8.5 / 8 * n}) {
+		t.Errorf("the head takes %+v for %v weights", s.head, n)
+	}
+}
+
 func TestAPromptTakesTheAttentionOfItsTokens(t *testing.T) {
 	for _, preset := range []string{"nano-125m", "tiny"} {
 		c, err := model.Preset(preset)

@@ -18,6 +18,7 @@ var flagValues = map[string]func() []string{
 	"backend": func() []string {
 		return slices.Concat([]string{"auto"}, framework.Backends.Names(), pluginSpecs(plugins.KindBackend))
 	},
+	"head":      func() []string { return model.Heads },
 	"precision": func() []string { return precisions },
 	"quant": func() []string {
 		return slices.Concat(framework.Quantizers.Names(), pluginSpecs(plugins.KindQuantizer))

@@ -41,40 +41,62 @@ func tableOf(name string, m *model.Model) (*modelTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	bytes := map[model.Category]int64{}
-	for _, p := range params {
-		bytes[p.Category] += sizes[p.Name]
+	t := &modelTable{Name: name, Config: m.Config, Rows: rowsOf(m, params, sizes), Total: modelRow{Category: "total"}}
+	for _, r := range t.Rows {
+		t.Total.Parameters += r.Parameters
+		t.Total.Bytes += r.Bytes
 	}
-	t := &modelTable{Name: name, Config: m.Config, Total: modelRow{Category: "total"}}
-	counts, total := model.Count(params)
-	for _, c := range model.Categories {
-		if counts[c] > 0 {
-			t.Rows = append(t.Rows, modelRow{Category: categoryName(m.Config, c), Parameters: counts[c], Bytes: bytes[c]})
-			t.Total.Bytes += bytes[c]
+	for _, p := range params {
+		if p.Category == model.Residuals {
+			t.Residual += sizes[p.Name]
 		}
 	}
-	t.Total.Parameters, t.Residual = total, bytes[model.Residuals]
 	if r, ok := m.Residual().(residual.MHCLite); ok {
 		t.MHC = mhc.Size(2*m.Layers, r.Streams)
 	}
 	return t, nil
 }
 
-// categoryName is the word for a category in tables; quantized weights and the
-// residual's go by the names of what made them.
-func categoryName(m model.Config, c model.Category) string {
-	switch c {
+// rowsOf sums parameters, and their bytes in a file, by the words for their
+// categories, in the order of these.
+func rowsOf(m *model.Model, params []model.Parameter, sizes map[string]int64) (rows []modelRow) {
+	for _, c := range model.Categories {
+		first := len(rows) // a plugin may have the name of another category
+		for _, p := range params {
+			if p.Category != c {
+				continue
+			}
+			name := categoryName(m, p)
+			i := first + slices.IndexFunc(rows[first:], func(r modelRow) bool { return r.Category == name })
+			if i < first {
+				i = len(rows)
+				rows = append(rows, modelRow{Category: name})
+			}
+			rows[i].Parameters += p.Shape.Numel()
+			rows[i].Bytes += sizes[p.Name]
+		}
+	}
+	return rows
+}
+
+// categoryName is the word for a parameter's category in tables; quantized weights
+// and the residual's parameters go by the names of what made them.
+func categoryName(m *model.Model, p model.Parameter) string {
+	switch p.Category {
 	case model.Residuals:
-	case model.Ternary:
-		name, _, _ := strings.Cut(strings.TrimPrefix(m.Quant, pluginScheme+":"), ":")
-		return name
-	default:
-		return string(c)
-	}
-	name, _, _ := strings.Cut(strings.TrimPrefix(m.Residual, pluginScheme+":"), ":")
-	if name == "mhclite" {
+		if name := specName(m.Config.Residual); name != "mhclite" {
+			return name
+		}
 		return "mHC"
+	case model.Ternary:
+		return specName(m.QuantizerOf(strings.TrimSuffix(p.Name, ".weight")).Spec())
 	}
+	return string(p.Category)
+}
+
+// specName is the name in a spec, such as ternary:group=128, or a plugin's.
+func specName(spec string) string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(spec, pluginScheme+":"), ":")
 	return name
 }
 
@@ -83,8 +105,8 @@ func (a *app) printTable(t *modelTable) {
 	c := t.Config
 	a.printSizes(t)
 	head, tied := c.Head, ""
-	if head == string(model.Ternary) {
-		head = categoryName(c, model.Ternary)
+	if head == model.HeadTernary {
+		head = specName(c.Quant)
 	}
 	if c.Tied {
 		tied = " (the embedding)"

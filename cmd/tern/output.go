@@ -25,8 +25,8 @@ var formats = []string{formatGGUF, formatHuggingFace, formatLlama2C}
 // typesHelp says what --type takes.
 const typesHelp = "Linears are written as q2_0, tq2_0 or tq1_0 (ternary weights as they are, for\n" +
 	"groups that are a multiple of 64, 256 and 256), f16, bf16, f32 or q8_0; what a ternary type cannot hold is refused\n" +
-	"unless --allow-lossy is given. --packed writes ternary weights with one scale a layer (--quant ternary:group=tensor) as\n" +
-	"transformers' BitNet models have them."
+	"unless --allow-lossy is given. A head that was trained as int8 is q8_0 in every GGUF file. --packed writes ternary\n" +
+	"weights with one scale a layer (--quant ternary:group=tensor) as transformers' BitNet models have them."
 
 // output holds the flags of commands that write a model.
 type output struct {

@@ -90,7 +90,7 @@ func (s *settings) modelFlags(fs *pflag.FlagSet) {
 	fs.Float64Var(&m.NormEps, "norm-eps", 0, "epsilon of the norms")
 	fs.StringVar(&m.Quant, "quant", "", "quantizer of the linear layers, such as ternary:group=128 or none")
 	fs.StringVar(&m.Residual, "residual", "", "residual, such as mhclite:streams=2, scaled or standard")
-	fs.StringVar(&m.Head, "head", "", "output layer: ternary, which is quantized as the linear layers are (--quant), or f16")
+	fs.StringVar(&m.Head, "head", "", "output layer: ternary, which is quantized as the linear layers are (--quant), int8 or f16")
 	fs.BoolVar(&m.Tied, "tied", false, "the output layer is the embedding")
 	fs.BoolVar(&m.SubNorm, "sub-norm", false, "norms before the last matrix of each sub-layer")
 }

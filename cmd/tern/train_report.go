@@ -28,11 +28,11 @@ func (j *job) announce() error {
 	j.info.Started, j.info.Resumed = time.Now().UTC(), j.start.dir
 	j.info.Settings, j.info.Config = s.set.Settings(), j.config
 
-	counts, total := model.Count(j.trainer.Parameters())
+	rows := rowsOf(j.trainer.Model, j.trainer.Parameters(), nil)
 	line := func(name, format string, args ...any) { j.a.note("%-9s %s", name, fmt.Sprintf(format, args...)) }
 	line("model", "%s: %d layers, width %d, %d heads, ffn %d, context %d, vocabulary %s (%s)",
 		s.Preset, m.Layers, m.Dim, m.Heads, m.FFN, m.Context, thousands(m.Vocab), m.Tokenizer)
-	line("", "%s parameters: %s", thousands(total), countsText(m, counts))
+	line("", "%s", countsText(rows))
 	line("", "quantizer %s, residual %s", m.Quant, m.Residual)
 	line("data", "%s: %s tokens", j.train.Name, thousands(j.train.Len()))
 	line("", "%s: %s tokens", j.valid.Name, thousands(j.valid.Len()))
@@ -76,14 +76,13 @@ func plural(n int, noun string) string {
 }
 
 // countsText lists parameters by category.
-func countsText(m model.Config, counts map[model.Category]int) string {
-	var parts []string
-	for _, c := range model.Categories {
-		if counts[c] > 0 {
-			parts = append(parts, categoryName(m, c)+" "+thousands(counts[c]))
-		}
+func countsText(rows []modelRow) string {
+	total, parts := 0, make([]string, 0, len(rows))
+	for _, r := range rows {
+		total += r.Parameters
+		parts = append(parts, r.Category+" "+thousands(r.Parameters))
 	}
-	return strings.Join(parts, ", ")
+	return thousands(total) + " parameters: " + strings.Join(parts, ", ")
 }
 
 // trainResult is what a finished training reports.

@@ -37,8 +37,16 @@ const (
 // Q2_0, TQ1_0 or TQ2_0.
 func EncodesTwoBit(t Type) bool { return t == Q2_0 || t == TQ1_0 || t == TQ2_0 }
 
-// Writer returns what writes the bytes of Encode, a row at a time.
+// Writer returns what writes the bytes of Encode, a row at a time. It takes Q8_0 too,
+// of codes i8[M,K] that are levels from -127 on and scales f32[M,K/32].
 func Writer(t Type, codes, scales *tensor.Tensor) (func(io.Writer) error, error) {
+	if t == Q8_0 {
+		q, err := newBlocksQ8(codes, scales)
+		if err != nil {
+			return nil, err
+		}
+		return q.write, nil
+	}
 	q, err := newPacker(t, codes, scales)
 	if err != nil {
 		return nil, err
@@ -95,11 +103,8 @@ func newPacker(t Type, codes, scales *tensor.Tensor) (*packer, error) {
 	if codes.DType != tensor.U2 || len(codes.Shape) != 2 || codes.Check() != nil {
 		return nil, errors.Wrapf(ErrType, "codes are %v, not u2[M,K]", codes.Type)
 	}
-	if scales.DType != tensor.F32 {
-		return nil, errors.Wrapf(ErrType, "scales are %v, not f32", scales.Type)
-	}
-	if len(codes.Data) != codes.Bytes() || len(scales.Data) != scales.Bytes() {
-		return nil, errors.Wrapf(ErrType, "codes %v hold %d bytes, scales %v %d", codes.Type, len(codes.Data), scales.Type, len(scales.Data))
+	if err := fullScales(codes, scales); err != nil {
+		return nil, err
 	}
 	q := &packer{as: as, rows: codes.Shape[0], k: codes.Shape[1], codes: codes.Data, scales: scales.F32()}
 	switch s := scales.Shape; {
@@ -119,13 +124,30 @@ func newPacker(t Type, codes, scales *tensor.Tensor) (*packer, error) {
 			return nil, errors.Mark(err, ErrLossy)
 		}
 	}
-	for i, s := range q.scales {
+	return q, halfScales(q.scales)
+}
+
+// fullScales returns ErrType for scales that are not f32, and for data of another
+// length than the types say.
+func fullScales(codes, scales *tensor.Tensor) error {
+	if scales.DType != tensor.F32 {
+		return errors.Wrapf(ErrType, "scales are %v, not f32", scales.Type)
+	}
+	if len(codes.Data) != codes.Bytes() || len(scales.Data) != scales.Bytes() {
+		return errors.Wrapf(ErrType, "codes %v hold %d bytes, scales %v %d", codes.Type, len(codes.Data), scales.Type, len(scales.Data))
+	}
+	return nil
+}
+
+// halfScales returns ErrLossy for scales that a block's f16 does not hold.
+func halfScales(scales []float32) error {
+	for i, s := range scales {
 		if tensor.F16ToF32(tensor.F32ToF16(s)) != s || math.IsInf(float64(s), 0) {
-			return nil, errors.WithHint(errors.Wrapf(ErrLossy, "scale %d is %v, which is no finite f16 value", i, s),
+			return errors.WithHint(errors.Wrapf(ErrLossy, "scale %d is %v, which is no finite f16 value", i, s),
 				"train with scales rounded to f16, as the ternary quantizer's are")
 		}
 	}
-	return q, nil
+	return nil
 }
 
 // appendRow appends the blocks of row r.

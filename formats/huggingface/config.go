@@ -46,11 +46,14 @@ type RopeScaling struct {
 	Type                          string  // "linear", "dynamic", "yarn", "llama3", "longrope"
 	Factor                        float64 // at least 1
 	LowFreqFactor, HighFreqFactor float64 // llama3
-	OriginalMaxPositionEmbeddings int     // llama3, yarn
-	AttentionFactor               float64 // yarn; 0: computed from Factor and the next two
+	OriginalMaxPositionEmbeddings int     // llama3, yarn, longrope
+	AttentionFactor               float64 // yarn, longrope; 0: computed from Factor and, for yarn, the next two
 	MScale, MScaleAllDim          float64 // yarn, of DeepSeek's files; 0: absent
 	BetaFast, BetaSlow            float64 // yarn; 0: 32 and 1
 	NotTruncated                  bool    // yarn; the pairs between which it goes over need not be whole
+	// ShortFactor and LongFactor are what longrope divides each of the HeadDim/2
+	// frequencies by, in texts of up to OriginalMaxPositionEmbeddings and in longer ones.
+	ShortFactor, LongFactor []float64
 }
 
 // Quantization is quantization_config of the method "bitnet". The linear layers

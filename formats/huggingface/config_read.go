@@ -1,6 +1,7 @@
 package huggingface
 
 import (
+	"cmp"
 	"encoding/json"
 	"path/filepath"
 	"slices"
@@ -117,13 +118,12 @@ func (c *Config) readRope(f fields) {
 	if kind == "default" {
 		return
 	}
-	factor := 1.0
 	if kind != "longrope" && !s.has("factor") {
 		s.fail("factor", "missing")
 	}
 	r := &RopeScaling{
 		Type:                          kind,
-		Factor:                        s.number("factor", factor, 1, 1e6),
+		Factor:                        s.number("factor", 1, 1, 1e6),
 		LowFreqFactor:                 s.number("low_freq_factor", 0, 0, 1e6),
 		HighFreqFactor:                s.number("high_freq_factor", 0, 0, 1e6),
 		OriginalMaxPositionEmbeddings: s.integer("original_max_position_embeddings", 0, 1, maxLength),
@@ -140,7 +140,23 @@ func (c *Config) readRope(f fields) {
 	if kind == "llama3" && r.OriginalMaxPositionEmbeddings == 0 {
 		s.fail("original_max_position_embeddings", "missing")
 	}
+	if kind == "longrope" {
+		c.readLongRope(r, f, s)
+	}
 	c.RopeScaling = r
+}
+
+// readLongRope takes the members of longrope in the object s of the file f. The
+// original length stands beside the object in older files, where transformers looks
+// first; the factor is the quotient of the lengths where s has none.
+func (c *Config) readLongRope(r *RopeScaling, f, s fields) {
+	original := cmp.Or(r.OriginalMaxPositionEmbeddings, c.MaxPositionEmbeddings)
+	r.OriginalMaxPositionEmbeddings = f.integer("original_max_position_embeddings", original, 1, maxLength)
+	if !s.has("factor") {
+		r.Factor = max(1, float64(c.MaxPositionEmbeddings)/float64(r.OriginalMaxPositionEmbeddings))
+	}
+	r.ShortFactor = s.numbers("short_factor", c.HeadDim/2, 1e-3, 1e6)
+	r.LongFactor = s.numbers("long_factor", c.HeadDim/2, 1e-3, 1e6)
 }
 
 // readTokens reads ids. Padding ids that are no token, such as -1, are common

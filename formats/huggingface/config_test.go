@@ -77,6 +77,18 @@ func TestRopeInItsThreeSpellings(t *testing.T) {
 			`"rope_scaling":{"rope_type":"yarn","factor":40,"mscale":0.8,"mscale_all_dim":0.4,"truncate":false}`, 10000,
 			&RopeScaling{Type: "yarn", Factor: 40, MScale: 0.8, MScaleAllDim: 0.4, NotTruncated: true},
 		},
+		"longrope": {
+			`"head_dim":4,"rope_parameters":{"rope_theta":500000.0,"rope_type":"longrope","factor":4,"original_max_position_embeddings":4096,"attention_factor":1.25,"short_factor":[1,1.5],"long_factor":[2,64]}`, 5e5,
+			&RopeScaling{Type: "longrope", Factor: 4, OriginalMaxPositionEmbeddings: 4096, AttentionFactor: 1.25, ShortFactor: []float64{1, 1.5}, LongFactor: []float64{2, 64}},
+		},
+		"longrope of Phi": {
+			`"head_dim":4,"max_position_embeddings":8192,"original_max_position_embeddings":4096,"rope_scaling":{"type":"longrope","short_factor":[1,1.5],"long_factor":[2,64]}`, 10000,
+			&RopeScaling{Type: "longrope", Factor: 2, OriginalMaxPositionEmbeddings: 4096, ShortFactor: []float64{1, 1.5}, LongFactor: []float64{2, 64}},
+		},
+		"longrope without lengths": {
+			`"head_dim":4,"rope_scaling":{"rope_type":"longrope","short_factor":[1,1.5],"long_factor":[1,1.5]}`, 10000,
+			&RopeScaling{Type: "longrope", Factor: 1, OriginalMaxPositionEmbeddings: 2048, ShortFactor: []float64{1, 1.5}, LongFactor: []float64{1, 1.5}},
+		},
 	} {
 		got := parse(t, `{"model_type":"llama",`+least+`,`+c.json+`}`)
 		if got.RopeTheta != c.theta || cmp.Diff(c.want, got.RopeScaling) != "" {
@@ -170,6 +182,10 @@ func TestAWrongMemberIsNamed(t *testing.T) {
 		"scaling":          {`{"model_type":"llama",` + least + `,"rope_scaling":2}`, "rope_scaling"},
 		"scaling factor":   {`{"model_type":"llama",` + least + `,"rope_scaling":{"type":"linear"}}`, "rope_scaling.factor"},
 		"llama3":           {`{"model_type":"llama",` + least + `,"rope_scaling":{"rope_type":"llama3","factor":8,"original_max_position_embeddings":9}}`, "rope_scaling.high_freq_factor"},
+		"few factors":      {`{"model_type":"llama",` + least + `,"head_dim":4,"rope_scaling":{"rope_type":"longrope","short_factor":[1],"long_factor":[1,2]}}`, "rope_scaling.short_factor"},
+		"no factors":       {`{"model_type":"llama",` + least + `,"head_dim":4,"rope_scaling":{"rope_type":"longrope","short_factor":[1,2]}}`, "rope_scaling.long_factor"},
+		"factors of text":  {`{"model_type":"llama",` + least + `,"head_dim":4,"rope_scaling":{"rope_type":"longrope","short_factor":[1,"2"],"long_factor":[1,2]}}`, "rope_scaling.short_factor"},
+		"a factor of 0":    {`{"model_type":"llama",` + least + `,"head_dim":4,"rope_scaling":{"rope_type":"longrope","short_factor":[1,2],"long_factor":[0,2]}}`, "rope_scaling.long_factor"},
 		"partial":          {`{"model_type":"llama",` + least + `,"partial_rotary_factor":0.5}`, "partial_rotary_factor"},
 		"linear class":     {`{"model_type":"llama",` + least + `,"quantization_config":{"quant_method":"bitnet","linear_class":"x"}}`, "quantization_config.linear_class"},
 		"pattern":          {`{"model_type":"llama",` + least + `,"quantization_config":{"quant_method":"bitnet","modules_to_not_convert":["("]}}`, "modules_to_not_convert"},
@@ -198,6 +214,7 @@ func TestAConfigIsWrittenAsItWasRead(t *testing.T) {
 		`{"model_type":"mistral","num_key_value_heads":2,"sliding_window":4096,` + least + `}`,
 		`{"model_type":"mistral","num_key_value_heads":2,"sliding_window":null,` + least + `}`,
 		`{"model_type":"llama",` + least + `,"rope_scaling":{"type":"yarn","factor":40,"mscale":0.8,"mscale_all_dim":0.4,"truncate":false}}`,
+		`{"model_type":"llama",` + least + `,"head_dim":4,"original_max_position_embeddings":256,"rope_scaling":{"type":"longrope","short_factor":[1,1.5],"long_factor":[2,64.125]}}`,
 	} {
 		c := parse(t, json)
 		data, err := c.encode()

@@ -71,6 +71,9 @@ type ropeFile struct {
 	BetaFast        decimal `json:"beta_fast,omitempty"`
 	BetaSlow        decimal `json:"beta_slow,omitempty"`
 	Truncate        *bool   `json:"truncate,omitempty"`
+
+	ShortFactor []decimal `json:"short_factor,omitempty"`
+	LongFactor  []decimal `json:"long_factor,omitempty"`
 }
 
 // encode returns config.json and refuses what ReadConfig would read otherwise.
@@ -107,11 +110,20 @@ func (r *RopeScaling) file() *ropeFile {
 	f := &ropeFile{
 		r.Type, decimal(r.Factor), decimal(r.LowFreqFactor), decimal(r.HighFreqFactor), r.OriginalMaxPositionEmbeddings,
 		decimal(r.AttentionFactor), decimal(r.MScale), decimal(r.MScaleAllDim), decimal(r.BetaFast), decimal(r.BetaSlow), nil,
+		decimals(r.ShortFactor), decimals(r.LongFactor),
 	}
 	if r.NotTruncated {
 		f.Truncate = new(bool)
 	}
 	return f
+}
+
+func decimals(v []float64) []decimal {
+	out := make([]decimal, len(v))
+	for i, x := range v {
+		out[i] = decimal(x)
+	}
+	return out
 }
 
 // slidingWindow is left out where it is 0, but of Mistral's models, which would

@@ -109,6 +109,20 @@ func (f fields) integer(name string, absent, lo, hi int) int {
 	return int(x)
 }
 
+// numbers reads a list of n finite numbers in [lo, hi].
+func (f fields) numbers(name string, n int, lo, hi float64) (list []float64) {
+	f.decode(name, "a list of numbers", &list)
+	if len(list) != n {
+		f.fail(name, "%d numbers, wants %d", len(list), n)
+	}
+	for _, x := range list {
+		if !(x >= lo && x <= hi) {
+			f.fail(name, "%v is not in %v..%v", x, lo, hi)
+		}
+	}
+	return list
+}
+
 func (f fields) boolean(name string, absent bool) bool {
 	f.decode(name, "true or false", &absent)
 	return absent
