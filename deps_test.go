@@ -36,7 +36,7 @@ const layers = `
 
 // only says which packages may import a third-party module (by prefix).
 var only = map[string][]string{
-	"github.com/klauspost/cpuid/":     {"backends/avx2", "cmd/tern"},
+	"github.com/klauspost/cpuid/":     {"backends/avx2", "backends/avx2/internal/simd", "cmd/tern"},
 	"github.com/pkoukk/tiktoken":      {"tokenizer"},
 	"github.com/parquet-go/":          {"data"},
 	"github.com/klauspost/compress/":  {"data", "data/tinystories"},

@@ -146,6 +146,27 @@ func TestBitsDoNotDependOnTheThreads(t *testing.T) {
 	}
 }
 
+// TestBitsDoNotDependOnTheInstructionSet: a run may go on on another processor.
+func TestBitsDoNotDependOnTheInstructionSet(t *testing.T) {
+	for _, optimizer := range []string{"adamw", "muon"} {
+		r := quick(func(r *train.Recipe) { r.Optimizer = optimizer })
+		run := func(isa string) map[string][]byte {
+			be, err := framework.Backends.Open("avx2:threads=2,isa=" + isa)
+			if errors.Is(err, framework.ErrUnsupported) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = be.Close() }()
+			tr, src := start(t, be, small(t, nil), r)
+			steps(t, tr, src, 4)
+			return state(t, tr, src)
+		}
+		sameState(t, optimizer, run("avx512"), run("avx2"))
+	}
+}
+
 func TestAStepAllocatesNothing(t *testing.T) {
 	eachBackend(t, func(t *testing.T, be framework.Backend) {
 		tr, src := start(t, be, small(t, nil), quick(func(r *train.Recipe) { r.Steps = 1000 }))

@@ -15,7 +15,7 @@ import (
 func features(isa simd.ISA) []cpuid.FeatureID {
 	f := []cpuid.FeatureID{cpuid.AVX2, cpuid.FMA3, cpuid.F16C}
 	if isa == simd.AVX512 {
-		f = append(f, cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI)
+		f = append(f, cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI, cpuid.AVX512VBMI, cpuid.GFNI)
 	}
 	return f
 }

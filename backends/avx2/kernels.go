@@ -26,6 +26,7 @@ func (k parallel) kernels() host.Table {
 	t.Add("encode", encodeSpaced())
 	t.Add("encode", encodeTernary())
 	t.Add("encode", encodeBook())
+	t.Add("encode", encodeLevels())
 	return t
 }
 

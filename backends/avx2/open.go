@@ -45,8 +45,8 @@ func unsupported(assembly bool, has func(cpuid.FeatureID) bool) error {
 // (the default) for as many as Go has processors. The option ternary names the
 // kernel of ternary weights: maddubs (the default) multiplies, pshufb looks
 // products up in tables. The option isa names the instructions: auto (the
-// default) is avx512 where the processor has AVX-512 with VNNI, else avx2. All
-// choices give the same bits.
+// default) is avx512 where the processor has AVX-512 as of Ice Lake and Zen 4,
+// else avx2. All choices give the same bits.
 func Open(o framework.Options) (framework.Backend, error) {
 	threads, err := o.Int("threads", 0)
 	if err != nil {
@@ -77,9 +77,9 @@ func Open(o framework.Options) (framework.Backend, error) {
 	if kernel == "pshufb" {
 		addProducts(native, shuffled)
 	}
-	return host.New("avx2", scalar.Kernels[float32]().With(native), host.Config{
+	return &backend{host.New("avx2", scalar.Kernels[float32]().With(native), host.Config{
 		Threads: threads, Device: device(isa), Native: native,
-	}), nil
+	}), isa}, nil
 }
 
 // device describes the processor, and what of it is used beyond AVX2.

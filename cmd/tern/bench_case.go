@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/errors"
 
+	"github.com/ternlm/tern/backends/avx2"
 	"github.com/ternlm/tern/framework"
 )
 
@@ -157,7 +158,7 @@ func (k *course) lane(ctx context.Context, l *lab, threads int, row *benchRow) e
 		lane.names = l.probe.known(k.c.work)
 	}
 	for _, n := range lane.names {
-		lane.limits[n] = k.add(l.probe.contender(n, threads, k.c.work.Bytes))
+		lane.limits[n] = k.add(l.probe.contender(avx2.ProbeOf(be), n, threads, k.c.work.Bytes))
 	}
 	if lane.ours, err = k.subject(ctx, k.c.name+", "+onText(threads), be, l.least, 0, k.c.open); err != nil {
 		return err

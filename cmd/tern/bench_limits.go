@@ -84,11 +84,11 @@ func (p *prober) known(w work) []string {
 	return names
 }
 
-// contender measures a limit on so many threads; bytes is the size of the data
-// of limitRead.
-func (p *prober) contender(limit string, threads int, bytes float64) contender {
+// contender measures a limit of the instructions that cpu probes, on so many
+// threads; bytes is the size of the data of limitRead.
+func (p *prober) contender(cpu avx2.Probe, limit string, threads int, bytes float64) contender {
 	return contender{name: "limit " + limit, rate: func(context.Context) (float64, error) {
-		piece := p.piece(limit, threads, bytes)
+		piece := p.piece(cpu, limit, threads, bytes)
 		units := make([]float64, threads)
 		var all sync.WaitGroup
 		begin := time.Now()
@@ -109,12 +109,12 @@ const mostRead = 256 << 20
 
 // piece returns some microseconds of work of thread t, which says how much it
 // was.
-func (p *prober) piece(limit string, threads int, bytes float64) func(t int) float64 {
+func (p *prober) piece(cpu avx2.Probe, limit string, threads int, bytes float64) func(t int) float64 {
 	switch limit {
 	case limitInt8:
-		return func(int) float64 { return avx2.ProbeInt8(2000) }
+		return func(int) float64 { return cpu.Int8(2000) }
 	case limitFMA:
-		return func(int) float64 { return avx2.ProbeFMA(2000) }
+		return func(int) float64 { return cpu.FMA(2000) }
 	}
 	n := int(min(max(bytes, 4096), mostRead)) / 4
 	if len(p.bytes) < n {
@@ -126,7 +126,7 @@ func (p *prober) piece(limit string, threads int, bytes float64) func(t int) flo
 		x := data[t*each:][:each]
 		again := max(1, 1<<16/(4*each))
 		for range again {
-			read(x)
+			read(cpu, x)
 		}
 		return float64(4 * each * again)
 	}
@@ -136,9 +136,9 @@ func (p *prober) piece(limit string, threads int, bytes float64) func(t int) flo
 var sink [64]uint32
 
 // read reads x with what the machine has.
-func read(x []float32) {
+func read(cpu avx2.Probe, x []float32) {
 	if avx2.Supported() {
-		avx2.ProbeRead(x)
+		cpu.Read(x)
 		return
 	}
 	var a, b, c, d uint32

@@ -21,7 +21,8 @@ func main() {
 	packCopy()
 	copyRows()
 	packTranspose()
-	packSlivers()
+	packSlivers(6)
+	packSlivers(12)
 	fmaPeak()
 	Generate()
 }

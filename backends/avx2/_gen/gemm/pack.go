@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	. "github.com/mmcloughlin/avo/reg"
@@ -142,11 +144,12 @@ func transpose8(dst, src, ld, ld3 Register, disp int) {
 	}
 }
 
-// packSlivers writes the packing of a transposed left operand into slivers of 6 rows.
-func packSlivers() {
-	TEXT("packSlivers6", NOSPLIT, "func(dst []float32, stride int, src []float32, ld, k, slivers int)")
-	Doc("packSlivers6 packs slivers of six adjacent columns: dst[s*stride+6*l+i] = src[l*ld+6*s+i] for l < k, i < 6,",
-		"s < slivers; k, slivers >= 1. It is packSliversRef with 6 columns. Eight rows at a time, so that a line of src is",
+// packSlivers writes the packing of a transposed left operand into slivers of as many rows as a tile has.
+func packSlivers(rows int) {
+	name := fmt.Sprintf("packSlivers%d", rows)
+	TEXT(name, NOSPLIT, "func(dst []float32, stride int, src []float32, ld, k, slivers int)")
+	Doc(fmt.Sprintf("%s packs slivers of %d adjacent columns: dst[s*stride+%[2]d*l+i] = src[l*ld+%[2]d*s+i] for l < k, i < %[2]d,", name, rows),
+		fmt.Sprintf("s < slivers; k, slivers >= 1. It is packSliversRef with %d columns. Eight rows at a time, so that a line of src is", rows),
 		"used up while it is near.")
 	Pragma("noescape")
 	dst, src := Load(Param("dst").Base(), GP64()), Load(Param("src").Base(), GP64())
@@ -166,32 +169,43 @@ func packSlivers() {
 	MOVQ(p, q)
 	MOVQ(n, i)
 	Label("loop")
-	x, y := XMM(), XMM()
 	PREFETCHT0(Mem{Base: q, Index: ld, Scale: 8})
-	VMOVUPS(Mem{Base: q}, x)
-	VMOVSD(Mem{Base: q, Disp: 16}, y)
-	VMOVUPS(x, Mem{Base: e})
-	VMOVSD(y, Mem{Base: e, Disp: 16})
+	copySliver(rows, q, e)
 	ADDQ(ld, q)
-	ADDQ(Imm(24), e)
+	ADDQ(Imm(uint64(4*rows)), e)
 	DECQ(i)
 	JNE(LabelRef("loop"))
 	ADDQ(stride, d)
-	ADDQ(Imm(24), p)
+	ADDQ(Imm(uint64(4*rows)), p)
 	DECQ(s)
 	JNE(LabelRef("sliver"))
 	MOVQ(q, src)
-	LEAQ(Mem{Base: n, Index: n, Scale: 2}, e)
-	LEAQ(Mem{Base: dst, Index: e, Scale: 8}, dst)
+	IMUL3Q(U32(4*rows), n, e)
+	ADDQ(e, dst)
 	// q ran down the last sliver's columns: go back to the first.
-	Load(Param("slivers"), s)
-	LEAQ(Mem{Base: s, Index: s, Scale: 2}, s)
-	SHLQ(Imm(3), s)
+	IMUL3Q(U32(4*rows), Load(Param("slivers"), s), s)
 	SUBQ(s, src)
-	ADDQ(Imm(24), src)
+	ADDQ(Imm(uint64(4*rows)), src)
 	SUBQ(n, k)
 	JNE(LabelRef("rows"))
+	VZEROUPPER()
 	RET()
+}
+
+// copySliver copies 6 or 12 floats: a vector and one half as long.
+func copySliver(rows int, from, to Register) {
+	v := YMM()
+	if rows == 6 {
+		VMOVUPS(Mem{Base: from}, v.AsX())
+		VMOVUPS(v.AsX(), Mem{Base: to})
+		VMOVSD(Mem{Base: from, Disp: 16}, v.AsX())
+		VMOVSD(v.AsX(), Mem{Base: to, Disp: 16})
+		return
+	}
+	VMOVUPS(Mem{Base: from}, v)
+	VMOVUPS(v, Mem{Base: to})
+	VMOVUPS(Mem{Base: from, Disp: 32}, v.AsX())
+	VMOVUPS(v.AsX(), Mem{Base: to, Disp: 32})
 }
 
 // fmaPeak writes a loop that never leaves the registers: the limit that a matrix product is measured against.

@@ -1,6 +1,6 @@
-// Command repack writes the assembly of package simd that lays two-bit codes out for the ternary kernels.
+// Command repack writes the assembly of package simd that lays codes out for the kernels that multiply them.
 //
-// A block is 16 rows of 128 columns: 32 bytes a row, a vector. Each dword of it, 16 columns of a row, is put in the
+// Of ternary codes a block is 16 rows of 128 columns: 32 bytes a row, a vector. Each dword of it, 16 columns of a row, is put in the
 // kernels' order by shifts and masks, eight dwords at once; then two transposes of 8x8 dwords bring those of eight rows
 // together, step by step, as the block has them.
 package main
@@ -15,6 +15,9 @@ import (
 func main() {
 	b.ConstraintExpr("amd64,!purego")
 	ternaryBlocks()
+	for _, bits := range []int{1, 2, 4, 8} {
+		bookLines(bits)
+	}
 	b.Generate()
 }
 

@@ -33,13 +33,14 @@ func (a *Attention) ld() int { return ((roundUp(a.S, panelCols)/panelCols + 1) |
 
 // queries is the number of positions of a query tile; a tile has group times as many rows.
 func (a *Attention) queries() int {
-	rows := min(max((1<<19)/max(a.S, 1), 2*tileRows), attnRows)
+	tile := a.ISA.tileRows()
+	rows := min(max((1<<19)/max(a.S, 1), 2*tile), attnRows)
 	most := max(1, rows/a.group())
 	if most >= a.T {
 		return max(a.T, 1)
 	}
 	even := ceilDiv(a.T, ceilDiv(a.T, most))
-	return min(roundUp(even, min(tileRows, most)), most)
+	return min(roundUp(even, min(tile, most)), most)
 }
 
 func (a *Attention) rows() int { return a.queries() * a.group() }
@@ -108,6 +109,7 @@ type attnRun struct {
 	pos                      []int32
 	l                        attnLayout
 	group, queries, padD, ld int
+	tile, panels             int // of the micro-kernel
 	scale                    float32
 	slots                    slots
 	gl                       gradLayout
@@ -117,7 +119,7 @@ type attnRun struct {
 func newAttnRun(a *Attention, q []float32, k, v Rows, pos []int32) *attnRun {
 	return &attnRun{
 		a: *a, q: q, k: k, v: v, pos: pos,
-		group: a.group(), queries: a.queries(), padD: a.padD(), ld: a.ld(),
+		group: a.group(), queries: a.queries(), padD: a.padD(), ld: a.ld(), tile: a.ISA.tileRows(), panels: a.ISA.tilePanels(),
 		scale: float32(1 / math.Sqrt(float64(a.D))),
 	}
 }
@@ -163,8 +165,8 @@ func (r *attnRun) forwardTile(t attnTile, area []float32) {
 	wide := area[r.l.wide:r.l.end]
 	r.gather(q, r.q, t)
 	columns := r.seen(t.b, t.t0+t.queries-1)
-	panels := 1
-	if t.rows < tileRows {
+	panels := r.panels
+	if t.rows < r.tile {
 		panels = 4
 	}
 	for j := 0; j < columns; j += panels * panelCols {
@@ -186,26 +188,25 @@ func (r *attnRun) forwardTile(t attnTile, area []float32) {
 	}
 }
 
-// gather copies the tile's rows of src, laid out as q is, to [rows,D].
+// gather copies the tile's rows of src, laid out as q is, to [rows,D]. The heads of a group lie together.
 func (r *attnRun) gather(dst, src []float32, t attnTile) {
-	for row := range t.rows {
-		copy(dst[row*r.a.D:(row+1)*r.a.D], src[r.at(t, row):])
-	}
+	position := r.group * r.a.D
+	packRowsA(dst, position, src[r.at(t, 0):], r.a.H*r.a.D, position, t.queries)
 }
 
 // scoreTile multiplies the rows that see column j by packed panels of keys (or, going back, of values).
 func (r *attnRun) scoreTile(scores, q, keys []float32, t attnTile, j, panels int) {
-	first := r.firstSeeing(t, j) / tileRows * tileRows
+	first := r.firstSeeing(t, j) / r.tile * r.tile
 	s := strip{
-		rows: t.rows - first, cols: panels * panelCols, k: r.a.D, ldc: r.ld,
-		rs: r.a.D, cs: 1, tile: tileRows * r.a.D, ldp: panelCols * r.a.D, first: true,
+		isa: r.a.ISA, rows: t.rows - first, cols: panels * panelCols, k: r.a.D, ldc: r.ld,
+		rs: r.a.D, cs: 1, tile: r.tile * r.a.D, ldp: panelCols * r.a.D, first: true,
 	}
 	s.run(scores[first*r.ld+j:], q[first*r.a.D:], keys)
 }
 
-// tileColumns is the number of columns that some row of row's tile of six sees.
+// tileColumns is the number of columns that some row of row's tile of the micro-kernel sees.
 func (r *attnRun) tileColumns(t attnTile, row int) int {
-	last := min(row/tileRows*tileRows+tileRows, t.rows) - 1
+	last := min(row/r.tile*r.tile+r.tile, t.rows) - 1
 	return r.seen(t.b, t.t0+last/r.group)
 }
 
@@ -213,12 +214,21 @@ func (r *attnRun) tileColumns(t attnTile, row int) int {
 // over their sum.
 func (r *attnRun) softmax(x []float32, t attnTile, row int) float32 {
 	n := r.seen(t.b, t.t0+row/r.group)
-	width := roundUp(r.tileColumns(t, row)+tileRows, 8)
-	sum := attnExp(x, n, width, r.scale, attnMax(x, n))
+	width := roundUp(r.tileColumns(t, row)+r.tile, 8)
+	sum := r.exp(x, n, width)
 	if n == 0 {
 		return 0
 	}
 	return 1 / sum
+}
+
+// exp turns n scores into exponentials and the rest of width into zeros, and returns the sum.
+func (r *attnRun) exp(x []float32, n, width int) float32 {
+	top := attnMax(x, n)
+	if r.a.ISA == AVX512 {
+		return attnExp512(x, n, width, r.scale, top)
+	}
+	return attnExp(x, n, width, r.scale, top)
 }
 
 // weigh adds up the values, a run of columns at a time: out [rows, padD].
@@ -236,18 +246,18 @@ func (r *attnRun) weigh(out, p, values, wide []float32, t attnTile, columns int)
 
 // weighRun adds n columns from j: out += p[:, j:j+n] values, values in panels ldp apart.
 func (r *attnRun) weighRun(out, p, values []float32, t attnTile, j, n, ldp int) {
-	step := panelCols
-	if t.rows < tileRows {
+	step := r.panels * panelCols
+	if t.rows < r.tile {
 		step = r.padD
 	}
 	for d := 0; d < r.padD; d += step {
-		for row := 0; row < t.rows; row += tileRows {
+		for row := 0; row < t.rows; row += r.tile {
 			k := min(r.tileColumns(t, row)-j, n)
 			if k <= 0 && j > 0 {
 				continue
 			}
 			s := strip{
-				rows: min(tileRows, t.rows-row), cols: step, k: max(k, 0), ldc: r.padD,
+				isa: r.a.ISA, rows: min(r.tile, t.rows-row), cols: min(step, r.padD-d), k: max(k, 0), ldc: r.padD,
 				rs: r.ld, cs: 1, ldp: ldp, first: j == 0,
 			}
 			s.run(out[row*r.padD+d:], p[row*r.ld+j:], values[d/panelCols*ldp:])

@@ -50,7 +50,7 @@ func (r *attnRun) headsFew(b, kv, n int, area []float32) {
 	inv := area[n*rows*ld:]
 	for i := range n * rows {
 		x, seen := area[i*ld:(i+1)*ld], r.seen(b, i%rows/r.group)
-		sum := attnExp(x, seen, roundUp(seen, 8), r.scale, attnMax(x, seen))
+		sum := r.exp(x, seen, roundUp(seen, 8))
 		if inv[i] = 0; seen > 0 {
 			inv[i] = 1 / sum
 		}

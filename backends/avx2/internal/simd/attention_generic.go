@@ -8,6 +8,10 @@ func attnExp(x []float32, n, width int, scale, top float32) float32 {
 	return attnExpRef(x, n, width, scale, top)
 }
 
+func attnExp512(x []float32, n, width int, scale, top float32) float32 {
+	return attnExpRef(x, n, width, scale, top)
+}
+
 func attnGrad(p, dp []float32, n, width int, inv, scale float32) {
 	attnGradRef(p, dp, n, width, inv, scale)
 }

@@ -74,11 +74,9 @@ func (r *attnRun) backwardHead(b, kv int, area []float32) {
 		t.rows = t.queries * r.group
 		r.backwardTile(t, area, columns)
 	}
-	for j := range r.a.S {
-		at := r.key(b, kv, j)
-		copy(r.dk[at:at+d], dk[j*r.padD:])
-		copy(r.dv[at:at+d], dv[j*r.padD:])
-	}
+	at := r.key(b, kv, 0)
+	packRowsA(r.dk[at:], ld, dk, r.padD, d, r.a.S)
+	packRowsA(r.dv[at:], ld, dv, r.padD, d, r.a.S)
 }
 
 // backwardTile does one query tile; columns is the number of columns that were packed.
@@ -91,14 +89,15 @@ func (r *attnRun) backwardTile(t attnTile, area []float32, columns int) {
 	packWide(qp, q, d, t.rows, d)
 	packWide(dop, do, d, t.rows, d)
 	seen := r.seen(t.b, t.t0+t.queries-1)
-	for j := 0; j < seen; j += panelCols {
-		r.scoreTile(p, q, area[g.keysT+j*d:], t, j, 1)
-		r.scoreTile(ds, do, area[g.valuesT+j*d:], t, j, 1)
+	for j := 0; j < seen; j += r.panels * panelCols {
+		n := min(r.panels, ceilDiv(seen-j, panelCols))
+		r.scoreTile(p, q, area[g.keysT+j*d:], t, j, n)
+		r.scoreTile(ds, do, area[g.valuesT+j*d:], t, j, n)
 	}
 	for row := range t.rows {
 		inv := r.softmax(p[row*r.ld:], t, row)
 		n := r.seen(t.b, t.t0+row/r.group)
-		width := roundUp(r.tileColumns(t, row)+tileRows, 8)
+		width := roundUp(r.tileColumns(t, row)+r.tile, 8)
 		attnGrad(p[row*r.ld:], ds[row*r.ld:], n, width, inv, r.scale)
 	}
 	if seen == 0 {
@@ -114,15 +113,15 @@ func (r *attnRun) backwardTile(t attnTile, area []float32, columns int) {
 	r.addColumns(area[g.dk:], ds, qp, t, seen)
 }
 
-// addColumns adds the transpose of p [rows, ld] times x, packed [rows, D], to sum [columns, padD]: six columns of p at a
-// time, from the first row that sees one of them.
+// addColumns adds the transpose of p [rows, ld] times x, packed [rows, D], to sum [columns, padD]: as many columns of
+// p at a time as a tile has rows, from the first row that sees one of them.
 func (r *attnRun) addColumns(sum, p, x []float32, t attnTile, seen int) {
 	ldp := t.rows * panelCols
-	for d := 0; d < r.padD; d += panelCols {
-		for j := 0; j < seen; j += tileRows {
+	for d := 0; d < r.padD; d += r.panels * panelCols {
+		for j := 0; j < seen; j += r.tile {
 			row := r.firstSeeing(t, j)
 			s := strip{
-				rows: min(tileRows, seen-j), cols: panelCols, k: t.rows - row, ldc: r.padD,
+				isa: r.a.ISA, rows: min(r.tile, seen-j), cols: min(r.panels*panelCols, r.padD-d), k: t.rows - row, ldc: r.padD,
 				rs: 1, cs: r.ld, ldp: ldp,
 			}
 			s.run(sum[j*r.padD+d:], p[row*r.ld+j:], x[d/panelCols*ldp+row*panelCols:])

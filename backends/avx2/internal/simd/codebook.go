@@ -3,6 +3,7 @@ package simd
 import "unsafe"
 
 //go:generate go run -C ../../_gen ./codebook -out ../internal/simd/codebook_amd64.s -stubs ../internal/simd/codebook_stub_amd64.go -pkg simd
+//go:generate go run -C ../../_gen ./codebook512 -out ../internal/simd/codebook512_amd64.s -stubs ../internal/simd/codebook512_stub_amd64.go -pkg simd
 
 const (
 	// chunkCols is the number of columns that the code-book kernels add before they widen.
@@ -11,7 +12,8 @@ const (
 	maxGroup = 1 << 17
 )
 
-// bookKind names the arithmetic that the levels of a code book allow. The bounds are proven in _gen/codebook.
+// bookKind names the arithmetic that the levels of a code book allow with AVX2. The bounds are proven in _gen/codebook.
+// AVX-512 has one kind for all.
 type bookKind uint8
 
 const (
@@ -42,9 +44,11 @@ type Codebook struct {
 	ISA         ISA
 	kind        bookKind
 	low, step   int32
-	levels      [16]int8   // by code
-	book        [32]byte   // what the kernels look up
-	remap       *[256]byte // replaces codes without a level in a byte of codes, nil if there are none
+	levels      [16]int8    // by code
+	book        [32]byte    // what the AVX2 kernels look up
+	lowest      int32       // of all levels
+	fields      [4][64]byte // what the AVX-512 kernels look up for each field: levels less the lowest, by the low six bits of a byte of codes
+	remap       *[256]byte  // replaces codes without a level in a byte of codes, nil if there are none
 	groups      int
 	width       int // columns of a padded group
 	groupBytes  int
@@ -64,7 +68,10 @@ func NewCodebook(m, k, group, bits int, levels []int8) (c Codebook, ok bool) {
 	c.groupBytes = c.width/chunkCols*64*bits + 64
 	c.rowBlock = c.groups * c.groupBytes
 	if bits == 8 {
-		c.kind = bookSigned
+		c.kind, c.lowest = bookSigned, -128
+		for i := range c.fields[0] {
+			c.fields[0][i] = 0x80 // a byte less -128 is the byte with its highest bit turned
+		}
 		return c, true
 	}
 	copy(c.levels[:], levels)
@@ -82,7 +89,8 @@ func (c *Codebook) choose(n int) bool {
 		lo, hi = min(lo, l), max(hi, l)
 	}
 	span := int(hi) - int(lo)
-	c.low = int32(lo)
+	c.low, c.lowest = int32(lo), int32(lo)
+	c.lookUp()
 	switch {
 	case c.progression(all[:n]):
 		c.kind, c.low = bookLinear, int32(all[0])
@@ -100,6 +108,16 @@ func (c *Codebook) choose(n int) bool {
 		c.book[i] = byte(int32(all[c.bookCode(i%16)]) - c.low)
 	}
 	return true
+}
+
+// lookUp fills what the AVX-512 kernels look up. Codes that never occur may have anything.
+func (c *Codebook) lookUp() {
+	for f := range min(len(c.fields), 6/c.Bits) {
+		for i := range c.fields[f] {
+			code := i >> (f * c.Bits) & (1<<c.Bits - 1)
+			c.fields[f][i] = byte(int32(c.levels[code]) - c.lowest)
+		}
+	}
 }
 
 // bookCode is the code whose level stands at entry i of the book. With two bits a code stands at 4*code as well.
@@ -173,10 +191,21 @@ func (c *Codebook) tokenStrides() (q, offsets int) {
 	return roundUp(padded, 64) + 64, roundUp(c.groups+padded/part, 16)
 }
 
+// signs says whether the kernels move signs from activations to levels, and so want magnitudes.
+func (c *Codebook) signs() bool { return c.ISA == AVX2 && c.kind == bookSigned }
+
+// offset is what the kernels' values lack to be levels.
+func (c *Codebook) offset() int32 {
+	if c.ISA == AVX512 {
+		return c.lowest
+	}
+	return c.low
+}
+
 // TokenBytes is the size of the memory that n quantized tokens need.
 func (c *Codebook) TokenBytes(n int) int {
 	q, offsets := c.tokenStrides()
-	if c.kind == bookSigned {
+	if c.signs() {
 		q *= 2
 	}
 	return n*(q+4*offsets) + 4*n
@@ -193,7 +222,7 @@ func (c *Codebook) Tokens(area []byte, n int) Tokens {
 	base := unsafe.Pointer(unsafe.SliceData(area))
 	k.Q = unsafe.Slice((*int8)(base), n*q)
 	at := n * q
-	if c.kind == bookSigned {
+	if c.signs() {
 		k.Abs = unsafe.Slice((*int8)(unsafe.Add(base, at)), n*q)
 		at += n * q
 	}
@@ -209,15 +238,15 @@ func (c *Codebook) Quantize(k *Tokens, i int, x []float32) {
 	offsets := k.Offsets[i*k.StrideOffsets:][:c.groups]
 	sums := k.Offsets[i*k.StrideOffsets+c.groups:][:padded/part]
 	k.Scales[i] = c.quantizeRow(q, sums, x[:c.K], part)
-	each := c.width / part
+	low, each := c.offset(), c.width/part
 	for g := range offsets {
 		var minus int32
 		for _, s := range sums[g*each : (g+1)*each] {
 			minus += int32(int16(s))
 		}
-		offsets[g] = -minus * c.low
+		offsets[g] = -minus * low
 	}
-	if c.kind == bookSigned {
+	if c.signs() {
 		magnitudesVec(k.Abs[i*k.StrideQ:][:padded], q)
 	}
 }

@@ -7,6 +7,10 @@ import "unsafe"
 // The switches call the assembly by name: through a function value, its arguments would escape to the heap.
 
 func (c *Codebook) kernel(args *bookArgs, n int) {
+	if c.ISA == AVX512 {
+		c.kernel512((*[16]uint64)(unsafe.Pointer(args)))
+		return
+	}
 	a := (*[14]uint64)(unsafe.Pointer(args))
 	switch c.Bits {
 	case 1:
@@ -17,6 +21,19 @@ func (c *Codebook) kernel(args *bookArgs, n int) {
 		levelBytes(a, n)
 	default:
 		c.kernel4(a, n)
+	}
+}
+
+func (c *Codebook) kernel512(a *[16]uint64) {
+	switch c.Bits {
+	case 1:
+		book1VNNI(a)
+	case 2:
+		book2VNNI(a)
+	case 4:
+		book4VNNI(a)
+	default:
+		book8VNNI(a)
 	}
 }
 

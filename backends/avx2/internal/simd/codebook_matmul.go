@@ -6,25 +6,44 @@ func (c *Codebook) MatMul(y []float32, ldY int, w []byte, k *Tokens, rowLo, rowH
 	if rowLo >= rowHi || lo >= hi {
 		return
 	}
-	// The weights of a chunk stay in the cache from one group of tokens to the next.
-	chunk := max(1, weightBytes/c.rowBlock)
+	// The weights of a chunk stay in the cache from one group of tokens to the next. Kernels may take two row blocks at once.
+	chunk := max(2, weightBytes/c.rowBlock&^1)
 	if hi-lo == 1 {
 		chunk = rowHi - rowLo
 	}
 	for ; rowLo < rowHi; rowLo += chunk {
 		end := min(rowLo+chunk, rowHi)
 		for n := lo; n < hi; {
-			few := 4
-			for few > hi-n {
-				few /= 2
-			}
+			few := c.together(hi - n)
 			c.few(y, ldY, w, k, rowLo, end, n, few)
 			n += few
 		}
 	}
 }
 
-// few multiplies n tokens, 1, 2 or 4, from token first by row blocks, the last of which may lack rows.
+// bookTokens and bookTokens512 are how many tokens the kernels of an instruction set take at once.
+var (
+	bookTokens    = [...]int{4, 2, 1}
+	bookTokens512 = [...]int{maxBookTokens, 8, 6, 4, 3, 2, 1}
+)
+
+const maxBookTokens = 12
+
+// together is the largest number of tokens, of n, that a kernel takes.
+func (c *Codebook) together(n int) int {
+	sizes := bookTokens[:]
+	if c.ISA == AVX512 {
+		sizes = bookTokens512[:]
+	}
+	for _, s := range sizes {
+		if s <= n {
+			return s
+		}
+	}
+	return 0
+}
+
+// few multiplies n tokens, as many as a kernel takes, from token first by row blocks, the last of which may lack rows.
 func (c *Codebook) few(y []float32, ldY int, w []byte, k *Tokens, rowLo, rowHi, first, n int) {
 	whole := max(min(rowHi, c.M/RowBlock), rowLo)
 	if whole > rowLo {
@@ -33,7 +52,7 @@ func (c *Codebook) few(y []float32, ldY int, w []byte, k *Tokens, rowLo, rowHi, 
 	if whole == rowHi {
 		return
 	}
-	var rest [4 * RowBlock]float32
+	var rest [maxBookTokens * RowBlock]float32
 	c.blocks(rest[:n*RowBlock], RowBlock, w[whole*c.rowBlock:(whole+1)*c.rowBlock], k, first, n, 1)
 	for i := range n {
 		copy(y[(first+i)*ldY+whole*RowBlock:(first+i)*ldY+c.M], rest[i*RowBlock:])
@@ -47,9 +66,12 @@ func (c *Codebook) blocks(y []float32, ldY int, w []byte, k *Tokens, first, n, r
 		y: &y[0], w: &w[0], q: &q[0], abs: &q[0],
 		o: &k.Offsets[first*k.StrideOffsets : (first+n)*k.StrideOffsets][0], act: &k.Scales[first : first+n][0],
 		book: &c.book[0], ldY: 4 * ldY, ldQ: k.StrideQ, ldO: 4 * k.StrideOffsets,
-		rows: rowBlocks, groups: c.groups, chunks: c.width / chunkCols, step: c.step,
+		rows: rowBlocks, groups: c.groups, chunks: c.width / chunkCols, step: c.step, tokens: n, block: c.rowBlock,
 	}
-	if c.kind == bookSigned {
+	if c.ISA == AVX512 {
+		a.book = &c.fields[0][0]
+	}
+	if c.signs() {
 		a.abs = &k.Abs[first*k.StrideQ : (first+n)*k.StrideQ][0]
 	}
 	c.kernel(&a, n)

@@ -11,6 +11,9 @@ func (c *Codebook) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 		block := dst[rb*c.rowBlock : (rb+1)*c.rowBlock]
 		if (rb+1)*RowBlock > c.M {
 			clear(block)
+		} else if padded == nil && c.linesOfGroup()%4 == 0 {
+			c.repackBlock(block, codes[rb*RowBlock*rowBytes:(rb+1)*RowBlock*rowBytes], scales[rb*RowBlock*c.groups:])
+			continue
 		}
 		for r := range min(RowBlock, c.M-rb*RowBlock) {
 			row := rb*RowBlock + r
@@ -20,6 +23,28 @@ func (c *Codebook) Repack(dst, codes []byte, scales []float32, lo, hi int) {
 				src = padded
 			}
 			c.repackRow(block[4*r:], src, scales[row*c.groups:(row+1)*c.groups])
+		}
+	}
+}
+
+// linesOfGroup is the number of dwords of a row's group.
+func (c *Codebook) linesOfGroup() int { return c.width * c.Bits / 32 }
+
+// repackBlock writes 16 whole rows.
+func (c *Codebook) repackBlock(block, codes []byte, scales []float32) {
+	var nibbles [16]byte
+	for i := range nibbles {
+		nibbles[i] = byte(i)
+		if c.remap != nil {
+			nibbles[i] = c.remap[i]
+		}
+	}
+	rowBytes, lines := len(codes)/RowBlock, c.linesOfGroup()
+	for g := range c.groups {
+		group := block[g*c.groupBytes : (g+1)*c.groupBytes]
+		bookLines(c.Bits, group, codes[4*g*lines:], rowBytes, lines/4, &nibbles)
+		for r := range RowBlock {
+			storeFloat(group[64*lines+4*r:], scales[r*c.groups+g])
 		}
 	}
 }
@@ -37,7 +62,7 @@ func (c *Codebook) padRow(dst, src []byte) {
 
 // repackRow writes one row; dst starts at its first dword, successive dwords being 64 bytes apart.
 func (c *Codebook) repackRow(dst, codes []byte, scales []float32) {
-	at, dwords := 0, c.width*c.Bits/32
+	at, dwords := 0, c.linesOfGroup()
 	for _, scale := range scales {
 		for range dwords {
 			storeDword(dst[at:], c.transpose(c.present(loadDword(codes))))

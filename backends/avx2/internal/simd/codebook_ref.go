@@ -26,22 +26,28 @@ type bookArgs struct {
 	y      *float32 // [tokens, ldY] from the first row on
 	w      *byte
 	q      *int8 // [tokens, ldQ]
-	abs    *int8 // magnitudes of q, for signed kernels
+	abs    *int8 // magnitudes of q, for signed kernels of AVX2
 	o      *int32
 	act    *float32
-	book   *byte // 32 bytes
+	book   *byte // what the kernels look up
 	ldY    int   // in bytes, like all strides
 	ldQ    int
 	ldO    int
 	rows   int // row blocks
 	groups int
 	chunks int   // in a group
-	step   int32 // of linear levels
+	step   int32 // of linear levels, for AVX2
+	tokens int   // for AVX-512, like the next
+	block  int   // bytes of a row block
 }
 
 // value is what the kernels multiply by for a code.
 func (c *Codebook) value(code int) int32 {
 	switch {
+	case c.ISA == AVX512 && c.Bits == 8:
+		return int32(byte(code) ^ 0x80)
+	case c.ISA == AVX512:
+		return int32(byte(int32(c.levels[code]) - c.lowest))
 	case c.Bits == 8:
 		return int32(int8(code))
 	case c.kind == bookLinear:
@@ -65,10 +71,10 @@ func (c *Codebook) bookBlocksRef(a *bookArgs, n int) {
 			var acc float32
 			for g := range a.groups {
 				sum := c.groupDot(block[g*c.groupBytes+row%RowBlock*4:], q[g*c.width:])
-				if c.kind == bookLinear {
+				if c.ISA == AVX2 && c.kind == bookLinear {
 					sum *= a.step
 				}
-				if c.kind != bookSigned {
+				if !c.signs() {
 					sum += o[g]
 				}
 				acc = fma32(float32(sum), loadFloat(block[(g+1)*c.groupBytes-64+row%RowBlock*4:]), acc)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"unsafe"
+
+	"github.com/ternlm/tern/framework/tensor"
 )
 
 // A book of every kind, by name.
@@ -51,12 +53,13 @@ type bookMatrix struct {
 }
 
 // newBookMatrix has random codes, those without a level included.
-func newBookMatrix(tb testing.TB, r *rand.Rand, m, k, group, bits int, levels []int8) *bookMatrix {
+func newBookMatrix(tb testing.TB, r *rand.Rand, isa ISA, m, k, group, bits int, levels []int8) *bookMatrix {
 	tb.Helper()
 	c, ok := NewCodebook(m, k, group, bits, levels)
 	if !ok {
 		tb.Fatalf("no kernel for %dx%d in groups of %d, levels %v in %d bits", m, k, group, levels, bits)
 	}
+	c.ISA = isa
 	x := &bookMatrix{c: c, bits: bits, levels: levels, codes: make([]byte, m*((k*bits+7)/8)), scales: make([]float32, m*k/group)}
 	for i := range x.codes {
 		x.codes[i] = byte(r.Uint32())
@@ -126,24 +129,27 @@ func (x *bookMatrix) check(t testing.TB, k *Tokens, rowLo, rowHi, lo, hi int) {
 	}
 }
 
-func eachBook(t *testing.T, do func(t *testing.T, r *rand.Rand, bits int, levels []int8, kind bookKind)) {
+// eachBook runs do for every book with every instruction set.
+func eachBook(t *testing.T, do func(t *testing.T, r *rand.Rand, isa ISA, bits int, levels []int8)) {
 	needVectors(t)
-	for i, b := range codeBooks {
-		t.Run(b.name, func(t *testing.T) { do(t, rand.New(rand.NewPCG(40, uint64(i))), b.bits, b.levels, b.kind) })
-	}
-}
-
-func TestCodebookTakesTheFastestKindThatItsLevelsAllow(t *testing.T) {
-	eachBook(t, func(t *testing.T, _ *rand.Rand, bits int, levels []int8, kind bookKind) {
-		c, ok := NewCodebook(16, 64, 32, bits, levels)
-		if !ok || c.kind != kind {
-			t.Errorf("kind %d (%v), want %d", c.kind, ok, kind)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		for i, b := range codeBooks {
+			t.Run(b.name, func(t *testing.T) { do(t, rand.New(rand.NewPCG(40, uint64(i))), isa, b.bits, b.levels) })
 		}
 	})
 }
 
+func TestCodebookTakesTheFastestKindThatItsLevelsAllow(t *testing.T) {
+	for _, b := range codeBooks {
+		c, ok := NewCodebook(16, 64, 32, b.bits, b.levels)
+		if !ok || c.kind != b.kind {
+			t.Errorf("%s: kind %d (%v), want %d", b.name, c.kind, ok, b.kind)
+		}
+	}
+}
+
 func TestCodebookMatMulEqualsItsDefinition(t *testing.T) {
-	eachBook(t, func(t *testing.T, r *rand.Rand, bits int, levels []int8, _ bookKind) {
+	eachBook(t, func(t *testing.T, r *rand.Rand, isa ISA, bits int, levels []int8) {
 		for _, s := range []struct{ m, k, group int }{
 			{16, 32, 32},
 			{1, 128, 128},
@@ -154,10 +160,15 @@ func TestCodebookMatMulEqualsItsDefinition(t *testing.T) {
 			{18, 300, 50},
 			{48, 2304, 1152},
 		} {
-			x := newBookMatrix(t, r, s.m, s.k, s.group, bits, levels)
+			x := newBookMatrix(t, r, isa, s.m, s.k, s.group, bits, levels)
 			k := x.tokens(r, 9)
 			for n := range 9 {
 				x.check(t, k, 0, x.c.RowBlocks(), 0, n+1)
+			}
+			if isa == AVX512 && s.k < 1000 {
+				k = x.tokens(r, 31)
+				x.check(t, k, 0, x.c.RowBlocks(), 0, 31)
+				x.check(t, k, 0, x.c.RowBlocks(), 4, 18)
 			}
 			x.check(t, k, x.c.RowBlocks()/2, x.c.RowBlocks(), 3, 9)
 			x.check(t, k, 0, (x.c.RowBlocks()+1)/2, 2, 8)
@@ -168,25 +179,27 @@ func TestCodebookMatMulEqualsItsDefinition(t *testing.T) {
 
 func TestCodebookMatMulOfRandomShapesAndLevels(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(41, 1))
 	draws := 600
 	if testing.Short() {
 		draws = 60
 	}
-	for range draws {
-		bits := []int{1, 2, 4, 8}[r.IntN(4)]
-		m, k := 1+r.IntN(300), 1+r.IntN(300)
-		group := k
-		for d := 1 + r.IntN(12); d > 1; d-- {
-			if k%d == 0 {
-				group = k / d
-				break
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(41, uint64(isa)))
+		for range draws {
+			bits := []int{1, 2, 4, 8}[r.IntN(4)]
+			m, k := 1+r.IntN(300), 1+r.IntN(300)
+			group := k
+			for d := 1 + r.IntN(12); d > 1; d-- {
+				if k%d == 0 {
+					group = k / d
+					break
+				}
 			}
+			x := newBookMatrix(t, r, isa, m, k, group, bits, randomLevels(r, bits))
+			n := 1 + r.IntN(9)*(1+2*int(isa))
+			x.check(t, x.tokens(r, n), 0, x.c.RowBlocks(), 0, n)
 		}
-		x := newBookMatrix(t, r, m, k, group, bits, randomLevels(r, bits))
-		n := 1 + r.IntN(9)
-		x.check(t, x.tokens(r, n), 0, x.c.RowBlocks(), 0, n)
-	}
+	})
 }
 
 // randomLevels are up to 2^bits levels of a random range.
@@ -204,9 +217,9 @@ func randomLevels(r *rand.Rand, bits int) []int8 {
 
 // The largest sums: all codes of the highest, of the lowest, of alternating levels; all activations +-127 or 0.
 func TestCodebookExtremesDoNotOverflow(t *testing.T) {
-	eachBook(t, func(t *testing.T, r *rand.Rand, bits int, levels []int8, _ bookKind) {
+	eachBook(t, func(t *testing.T, r *rand.Rand, isa ISA, bits int, levels []int8) {
 		for _, group := range []int{32, 4096} {
-			x := newBookMatrix(t, r, 16, 4096, group, bits, levels)
+			x := newBookMatrix(t, r, isa, 16, 4096, group, bits, levels)
 			lo, hi := 0x81, 0x7f
 			if bits < 8 {
 				lo, hi = slices.Index(levels, slices.Min(levels)), slices.Index(levels, slices.Max(levels))
@@ -238,16 +251,23 @@ func TestCodebookExtremesDoNotOverflow(t *testing.T) {
 
 // Kernels against the reference loop over packed blocks: this covers the packed layout as it is documented.
 func TestCodebookKernelsEqualTheReferenceLoopOverPackedBlocks(t *testing.T) {
-	eachBook(t, func(t *testing.T, r *rand.Rand, bits int, levels []int8, _ bookKind) {
-		x := newBookMatrix(t, r, 48, 320, 160, bits, levels)
-		k := x.tokens(r, 4)
-		for _, n := range []int{1, 2, 4} {
-			got, want := newFenced(3*50+48, 3), newFenced(3*50+48, 3)
+	eachBook(t, func(t *testing.T, r *rand.Rand, isa ISA, bits int, levels []int8) {
+		x := newBookMatrix(t, r, isa, 48, 320, 160, bits, levels)
+		sizes := bookTokens[:]
+		if isa == AVX512 {
+			sizes = bookTokens512[:]
+		}
+		k := x.tokens(r, sizes[0])
+		for _, n := range sizes {
+			got, want := newFenced((n-1)*50+48, 3), newFenced((n-1)*50+48, 3)
 			a := bookArgs{
 				w: &x.packed[0], q: &k.Q[0], abs: &k.Q[0], o: &k.Offsets[0], act: &k.Scales[0], book: &x.c.book[0],
-				ldY: 4 * 50, ldQ: k.StrideQ, ldO: 4 * k.StrideOffsets, rows: 3, groups: 2, chunks: 5, step: x.c.step,
+				ldY: 4 * 50, ldQ: k.StrideQ, ldO: 4 * k.StrideOffsets, rows: 3, groups: 2, chunks: 5, step: x.c.step, tokens: n, block: x.c.rowBlock,
 			}
-			if x.c.kind == bookSigned {
+			if isa == AVX512 {
+				a.book = &x.c.fields[0][0]
+			}
+			if x.c.signs() {
 				a.abs = &k.Abs[0]
 			}
 			a.y = &want.x[0]
@@ -266,6 +286,7 @@ func TestCodebookArgsLieWhereTheAssemblyReadsThem(t *testing.T) {
 		unsafe.Offsetof(a.y), unsafe.Offsetof(a.w), unsafe.Offsetof(a.q), unsafe.Offsetof(a.abs), unsafe.Offsetof(a.o),
 		unsafe.Offsetof(a.act), unsafe.Offsetof(a.book), unsafe.Offsetof(a.ldY), unsafe.Offsetof(a.ldQ), unsafe.Offsetof(a.ldO),
 		unsafe.Offsetof(a.rows), unsafe.Offsetof(a.groups), unsafe.Offsetof(a.chunks), unsafe.Offsetof(a.step),
+		unsafe.Offsetof(a.tokens), unsafe.Offsetof(a.block),
 	}
 	for i, at := range got {
 		if at != uintptr(8*i) && unsafe.Sizeof(uintptr(0)) == 8 {
@@ -276,24 +297,62 @@ func TestCodebookArgsLieWhereTheAssemblyReadsThem(t *testing.T) {
 
 func TestCodebookPaddingOfTokensIsZeroAndStaysSo(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(43, 1))
-	x := newBookMatrix(t, r, 3, 99, 33, 4, codeBooks[16].levels)
-	area := make([]byte, x.c.TokenBytes(2))
-	for i := range area {
-		area[i] = 0x7f
-	}
-	k := x.c.Tokens(area, 2)
-	row := random(r, 99)
-	x.c.Quantize(&k, 0, row)
-	x.c.Quantize(&k, 1, row)
-	for i := range 2 {
-		for c, v := range k.Q[i*k.StrideQ:][:3*64] {
-			if a := k.Abs[i*k.StrideQ+c]; c%64 >= 33 && v != 0 || a != max(v, -v) {
-				t.Errorf("token %d column %d is %d, magnitude %d", i, c, v, a)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(43, 1))
+		x := newBookMatrix(t, r, isa, 3, 99, 33, 4, codeBooks[16].levels)
+		area := make([]byte, x.c.TokenBytes(2))
+		for i := range area {
+			area[i] = 0x7f
+		}
+		k := x.c.Tokens(area, 2)
+		row := random(r, 99)
+		x.c.Quantize(&k, 0, row)
+		x.c.Quantize(&k, 1, row)
+		for i := range 2 {
+			for c, v := range k.Q[i*k.StrideQ:][:3*64] {
+				if c%64 >= 33 && v != 0 {
+					t.Errorf("token %d column %d is %d", i, c, v)
+				}
+				if isa == AVX2 && k.Abs[i*k.StrideQ+c] != max(v, -v) {
+					t.Errorf("token %d column %d is %d, magnitude %d", i, c, v, k.Abs[i*k.StrideQ+c])
+				}
 			}
 		}
-	}
-	x.check(t, &k, 0, 1, 0, 2)
+		x.check(t, &k, 0, 1, 0, 2)
+	})
+}
+
+// Of the widest groups the sums of level less the lowest times activation do not fit in 32 bits: 255 * 127 * 131,040 is
+// nearly 2^32. The group's sum does.
+func TestCodebookSumsOfTheWidestGroupWrapExactly(t *testing.T) {
+	needVectors(t)
+	const group = maxGroup - chunkCols
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(45, 1))
+		for _, book := range []struct {
+			bits   int
+			levels []int8
+			codes  byte
+		}{
+			{8, nil, 0x7f},
+			{8, nil, 0x81},
+			{4, []int8{-127, 3, 127}, 0x22},
+			{4, []int8{-127, 3, 127}, 0x00},
+			{2, []int8{-127, 3, 127}, 0xaa},
+			{1, []int8{-127, 127}, 0xff},
+			{1, []int8{-127, 127}, 0x00},
+		} {
+			x := newBookMatrix(t, r, isa, 1, group, group, book.bits, book.levels)
+			for i := range x.codes {
+				x.codes[i] = book.codes
+			}
+			x.pack()
+			k := x.tokens(r, 7) // tokens 2 and 6 are 127 and -127 throughout
+			x.check(t, k, 0, 1, 0, 7)
+			x.check(t, k, 0, 1, 2, 3)
+			x.check(t, k, 0, 1, 6, 7)
+		}
+	})
 }
 
 func TestMagnitudes(t *testing.T) {
@@ -350,8 +409,8 @@ func TestNewCodebookRefusesWhatTheKernelsCannotDo(t *testing.T) {
 }
 
 func TestCodebookDoesNotAllocate(t *testing.T) {
-	eachBook(t, func(t *testing.T, r *rand.Rand, bits int, levels []int8, _ bookKind) {
-		x := newBookMatrix(t, r, 20, 256, 128, bits, levels)
+	eachBook(t, func(t *testing.T, r *rand.Rand, isa ISA, bits int, levels []int8) {
+		x := newBookMatrix(t, r, isa, 20, 256, 128, bits, levels)
 		k := x.tokens(r, 7)
 		y, row := make([]float32, 7*20), random(r, 256)
 		if n := testing.AllocsPerRun(10, func() {
@@ -390,39 +449,50 @@ func FuzzCodebook(f *testing.F) {
 		if _, ok := NewCodebook(rows, cols, cols/groups, bits, book); !ok {
 			return
 		}
-		r := rand.New(rand.NewPCG(seed, 1))
-		x := newBookMatrix(t, r, rows, cols, cols/groups, bits, book)
-		for i := range x.codes {
-			x.codes[i] = codes[i%len(codes)]
+		for _, isa := range []ISA{AVX2, AVX512} {
+			needISA(t, isa)
+			r := rand.New(rand.NewPCG(seed, 1))
+			x := newBookMatrix(t, r, isa, rows, cols, cols/groups, bits, book)
+			for i := range x.codes {
+				x.codes[i] = codes[i%len(codes)]
+			}
+			x.pack()
+			n := 1 + int(seed%7)
+			x.check(t, x.tokens(r, n), 0, x.c.RowBlocks(), 0, n)
 		}
-		x.pack()
-		n := 1 + int(seed%7)
-		x.check(t, x.tokens(r, n), 0, x.c.RowBlocks(), 0, n)
 	})
 }
 
 func BenchmarkCodebook(b *testing.B) {
 	needVectors(b)
-	for _, i := range []int{0, 3, 9, 12, 14, 16, 18} {
-		book := codeBooks[i]
-		for _, n := range []int{1, 2, 4, 8, 32} {
-			for _, size := range []int{128, 512, 1024, 2048, 4096} {
-				if n > 1 && size != 1024 {
-					continue
-				}
-				b.Run(fmt.Sprintf("%s/tokens=%d/%dx%d", book.name, n, size, size), func(b *testing.B) {
-					r := rand.New(rand.NewPCG(44, 1))
-					x := newBookMatrix(b, r, size, size, 128, book.bits, book.levels)
-					rows, y := random(r, n*size), make([]float32, n*size)
-					k := x.tokens(r, n)
-					gops(b, size, size, n, func() {
-						for i := range n {
-							x.c.Quantize(k, i, rows[i*size:(i+1)*size])
-						}
-						x.c.MatMul(y, size, x.packed, k, 0, x.c.RowBlocks(), 0, n)
+	for _, isa := range []ISA{AVX2, AVX512} {
+		for _, i := range []int{0, 3, 9, 12, 14, 16, 18} {
+			for _, n := range []int{1, 2, 4, 8, 32} {
+				for _, size := range []int{128, 512, 1024, 2048, 4096} {
+					if n > 1 && size != 1024 {
+						continue
+					}
+					b.Run(fmt.Sprintf("isa=%s/%s/tokens=%d/%dx%d", isa, codeBooks[i].name, n, size, size), func(b *testing.B) {
+						needISA(b, isa)
+						benchBook(b, isa, codeBooks[i].bits, codeBooks[i].levels, n, size)
 					})
-				})
+				}
 			}
 		}
 	}
+}
+
+// benchBook multiplies n tokens by a square matrix.
+func benchBook(b *testing.B, isa ISA, bits int, levels []int8, n, size int) {
+	r := rand.New(rand.NewPCG(44, 1))
+	x := newBookMatrix(b, r, isa, size, size, 128, bits, levels)
+	x.packed = append(tensor.AlignedBytes(len(x.packed))[:0], x.packed...) // as weights lie
+	rows, y := random(r, n*size), make([]float32, n*size)
+	k := x.tokens(r, n)
+	gopsOf(b, isa, size, size, n, func() {
+		for i := range n {
+			x.c.Quantize(k, i, rows[i*size:(i+1)*size])
+		}
+		x.c.MatMul(y, size, x.packed, k, 0, x.c.RowBlocks(), 0, n)
+	})
 }

@@ -22,32 +22,24 @@ func (c *Codes) Panels(dst []float32, lo, hi, k0, k int) {
 	if k <= 0 || lo >= hi {
 		return
 	}
-	ternary := c.ternary()
-	if !ternary && c.Bits != 4 || c.Group%panelCols != 0 || c.K%panelCols != 0 {
+	if c.Group%panelCols != 0 || c.K%panelCols != 0 {
 		c.panelsRef(dst, lo, hi, k0, k)
 		return
 	}
-	var values [16]float32 // codes beyond the book count as zero
-	for i, l := range c.Levels {
-		values[i] = float32(l)
+	var values [16]float32 // by code, over and over; codes beyond the book count as zero
+	for i := range values {
+		if code := i & (1<<c.Bits - 1); code < len(c.Levels) {
+			values[i] = float32(c.Levels[code])
+		}
 	}
 	row := c.K * c.Bits / 8
 	for p := lo; p < hi; {
 		group := p * panelCols / c.Group
 		n := min(hi, ((group+1)*c.Group)/panelCols) - p // panels of this group
 		out, codes, scales := dst[(p-lo)*panelCols*k:], c.Codes[k0*row+p*panelCols*c.Bits/8:], c.Scales[k0*c.StrideScales+group:]
-		if ternary {
-			ternaryPanels(out, panelCols*k, codes, row, scales, c.StrideScales, k, n)
-		} else {
-			bookPanels(out, panelCols*k, codes, row, scales, c.StrideScales, k, n, &values)
-		}
+		bookPanels(c.Bits, out, panelCols*k, codes, row, scales, c.StrideScales, k, n, &values)
 		p += n
 	}
-}
-
-// ternary reports whether the codes are those of two bits over -1, 0 and 1.
-func (c *Codes) ternary() bool {
-	return c.Bits == 2 && len(c.Levels) == 3 && c.Levels[0] == -1 && c.Levels[1] == 0 && c.Levels[2] == 1
 }
 
 // panelsRef is the definition, for codes of any kind.
@@ -85,11 +77,14 @@ func (c *Codes) level(row []byte, at int) float32 {
 }
 
 // EncodeTernary writes the two-bit codes of the levels -1, 0 and 1 nearest to x, four a byte, low bits first: 2 over
-// 1/2, 1 over -1/2, else 0 (for NaN as well). len(x) is 4*len(dst).
+// 1/2, 1 over -1/2, else 0, for NaN as well and for what is so far away that float64 has it equally near to all. len(x) is
+// 4*len(dst).
 func EncodeTernary(dst []byte, x []float32) {
 	x = x[:4*len(dst)]
 	whole := len(dst) &^ 7
-	encodeTernaryVec(dst[:whole], x[:4*whole])
+	if encodeTernaryVec(dst[:whole], x[:4*whole]) {
+		whole = 0
+	}
 	encodeTernaryRef(dst[whole:], x[4*whole:])
 }
 
@@ -97,18 +92,19 @@ func EncodeTernary(dst []byte, x []float32) {
 // rounding.
 const wildest = 1 << 20
 
-// Encoder finds the four-bit codes of the levels of a book.
+// Encoder finds the codes, of one bit or of four, of the levels of a book.
 type Encoder struct {
 	levels []int8
+	bits   int
 	over   [16]float32 // over[i] is the largest value whose code is at most i
 }
 
-// NewEncoder returns the encoder of a book of at most 16 levels that ascend; false for others.
-func NewEncoder(levels []int8) (*Encoder, bool) {
-	if len(levels) == 0 || len(levels) > 16 {
+// NewEncoder returns the encoder of a book of levels that ascend, in codes of one or four bits; false for others.
+func NewEncoder(levels []int8, bits int) (*Encoder, bool) {
+	if len(levels) == 0 || bits != 1 && bits != 4 || len(levels) > 1<<bits {
 		return nil, false
 	}
-	e := &Encoder{levels: levels}
+	e := &Encoder{levels: levels, bits: bits}
 	for i := range e.over {
 		e.over[i] = float32(math.Inf(1))
 	}
@@ -152,9 +148,11 @@ func unordered(n int64) float32 {
 }
 
 // nearest is the definition: the first of the levels that are nearest in float64, 0 for what has no distance.
-func (e *Encoder) nearest(v float32) byte {
+func (e *Encoder) nearest(v float32) byte { return nearest(v, e.levels) }
+
+func nearest(v float32, levels []int8) byte {
 	best, distance := 0, math.Inf(1)
-	for i, l := range e.levels {
+	for i, l := range levels {
 		if d := math.Abs(float64(v) - float64(l)); d < distance {
 			best, distance = i, d
 		}
@@ -162,23 +160,44 @@ func (e *Encoder) nearest(v float32) byte {
 	return byte(best)
 }
 
-// Encode writes the codes of x, two a byte, low bits first. len(x) is 2*len(dst).
+// Encode writes the codes of x, as many a byte as it holds, low bits first. len(x) is that many times len(dst).
 func (e *Encoder) Encode(dst []byte, x []float32) {
-	x = x[:2*len(dst)]
+	per := 8 / e.bits
+	x = x[:per*len(dst)]
 	const block = 64 // bytes that are done again where a value is wild
 	for len(dst) >= 16 {
 		n := min(block, len(dst)&^15)
-		if encodeBookVec(dst[:n], x[:2*n], &e.over) {
-			e.encodeRef(dst[:n], x[:2*n])
+		if e.encode(dst[:n], x[:per*n]) {
+			e.encodeRef(dst[:n], x[:per*n])
 		}
-		dst, x = dst[n:], x[2*n:]
+		dst, x = dst[n:], x[per*n:]
 	}
 	e.encodeRef(dst, x)
+}
+
+// encode is Encode of whole sixteens of bytes, unless it reports that a value was wild.
+func (e *Encoder) encode(dst []byte, x []float32) (wild bool) {
+	if e.bits == 1 {
+		return encodeBitsVec(dst, x, &e.over)
+	}
+	return encodeBookVec(dst, x, &e.over)
 }
 
 // encodeRef is the definition of Encode.
 func (e *Encoder) encodeRef(dst []byte, x []float32) {
 	for i := range dst {
-		dst[i] = e.nearest(x[2*i]) | e.nearest(x[2*i+1])<<4
+		dst[i] = 0
+		for f := 0; f < 8; f += e.bits {
+			dst[i] |= e.nearest(x[0]) << f
+			x = x[1:]
+		}
 	}
+}
+
+// EncodeLevels sets dst to the whole numbers from -127 to 127 nearest to x, the lower of equally near ones; -127 for NaN.
+func EncodeLevels(dst []int8, x []float32) {
+	x = x[:len(dst)]
+	whole := len(dst) &^ 31
+	encodeLevelsVec(dst[:whole], x[:whole])
+	encodeLevelsRef(dst[whole:], x[whole:])
 }

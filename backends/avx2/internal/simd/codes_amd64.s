@@ -4,36 +4,100 @@
 
 #include "textflag.h"
 
-// func ternaryPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int)
+// func bookPanels1(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
 // Requires: AVX, AVX2
-TEXT ·ternaryPanels(SB), NOSPLIT, $0-112
-	MOVQ    dst_base+0(FP), DI
-	MOVQ    codes_base+32(FP), SI
-	MOVQ    scales_base+64(FP), DX
-	MOVQ    ldp+24(FP), R8
-	MOVQ    ldc+56(FP), R9
-	MOVQ    lds+88(FP), R10
-	MOVQ    rows+96(FP), R11
-	MOVQ    panels+104(FP), R12
-	SHLQ    $0x02, R8
-	SHLQ    $0x02, R10
-	VMOVDQU codeShifts<>+0(SB), Y14
-	VMOVDQU codeShifts<>+32(SB), Y15
-	VMOVUPS codeValues<>+0(SB), Y13
+TEXT ·bookPanels1(SB), NOSPLIT, $0-120
+	MOVQ           dst_base+0(FP), DI
+	MOVQ           codes_base+32(FP), SI
+	MOVQ           scales_base+64(FP), DX
+	MOVQ           values+112(FP), R13
+	MOVQ           ldp+24(FP), R8
+	MOVQ           ldc+56(FP), R9
+	MOVQ           lds+88(FP), R10
+	MOVQ           rows+96(FP), R11
+	MOVQ           panels+104(FP), R12
+	SHLQ           $0x02, R8
+	SHLQ           $0x02, R10
+	VMOVDQU        codeShifts1<>+0(SB), Y15
+	VMOVDQU        codeShifts1<>+32(SB), Y14
+	VBROADCASTF128 (R13), Y13
 
 row:
-	VBROADCASTSS (DX), Y12
-	VMULPS       Y13, Y12, Y12
+	VBROADCASTSS (DX), Y9
+	VMULPS       Y13, Y9, Y10
+	MOVQ         DI, AX
+	MOVQ         SI, BX
+	MOVQ         R12, CX
+
+panel:
+	VPBROADCASTW (BX), Y0
+	VPSRLVD      Y15, Y0, Y1
+	VPSRLVD      Y14, Y0, Y2
+	VPERMILPS    Y1, Y10, Y1
+	VPERMILPS    Y2, Y10, Y2
+	VMOVUPS      Y1, (AX)
+	VMOVUPS      Y2, 32(AX)
+	ADDQ         $0x02, BX
+	ADDQ         R8, AX
+	DECQ         CX
+	JNE          panel
+	ADDQ         $0x40, DI
+	ADDQ         R9, SI
+	ADDQ         R10, DX
+	DECQ         R11
+	JNE          row
+	VZEROUPPER
+	RET
+
+DATA codeShifts1<>+0(SB)/4, $0x00000000
+DATA codeShifts1<>+4(SB)/4, $0x00000001
+DATA codeShifts1<>+8(SB)/4, $0x00000002
+DATA codeShifts1<>+12(SB)/4, $0x00000003
+DATA codeShifts1<>+16(SB)/4, $0x00000004
+DATA codeShifts1<>+20(SB)/4, $0x00000005
+DATA codeShifts1<>+24(SB)/4, $0x00000006
+DATA codeShifts1<>+28(SB)/4, $0x00000007
+DATA codeShifts1<>+32(SB)/4, $0x00000008
+DATA codeShifts1<>+36(SB)/4, $0x00000009
+DATA codeShifts1<>+40(SB)/4, $0x0000000a
+DATA codeShifts1<>+44(SB)/4, $0x0000000b
+DATA codeShifts1<>+48(SB)/4, $0x0000000c
+DATA codeShifts1<>+52(SB)/4, $0x0000000d
+DATA codeShifts1<>+56(SB)/4, $0x0000000e
+DATA codeShifts1<>+60(SB)/4, $0x0000000f
+GLOBL codeShifts1<>(SB), RODATA|NOPTR, $64
+
+// func bookPanels2(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+// Requires: AVX, AVX2
+TEXT ·bookPanels2(SB), NOSPLIT, $0-120
+	MOVQ           dst_base+0(FP), DI
+	MOVQ           codes_base+32(FP), SI
+	MOVQ           scales_base+64(FP), DX
+	MOVQ           values+112(FP), R13
+	MOVQ           ldp+24(FP), R8
+	MOVQ           ldc+56(FP), R9
+	MOVQ           lds+88(FP), R10
+	MOVQ           rows+96(FP), R11
+	MOVQ           panels+104(FP), R12
+	SHLQ           $0x02, R8
+	SHLQ           $0x02, R10
+	VMOVDQU        codeShifts2<>+0(SB), Y15
+	VMOVDQU        codeShifts2<>+32(SB), Y14
+	VBROADCASTF128 (R13), Y13
+
+row:
+	VBROADCASTSS (DX), Y9
+	VMULPS       Y13, Y9, Y10
 	MOVQ         DI, AX
 	MOVQ         SI, BX
 	MOVQ         R12, CX
 
 panel:
 	VPBROADCASTD (BX), Y0
-	VPSRLVD      Y14, Y0, Y1
-	VPSRLVD      Y15, Y0, Y2
-	VPERMILPS    Y1, Y12, Y1
-	VPERMILPS    Y2, Y12, Y2
+	VPSRLVD      Y15, Y0, Y1
+	VPSRLVD      Y14, Y0, Y2
+	VPERMILPS    Y1, Y10, Y1
+	VPERMILPS    Y2, Y10, Y2
 	VMOVUPS      Y1, (AX)
 	VMOVUPS      Y2, 32(AX)
 	ADDQ         $0x04, BX
@@ -48,40 +112,162 @@ panel:
 	VZEROUPPER
 	RET
 
-DATA codeShifts<>+0(SB)/4, $0x00000000
-DATA codeShifts<>+4(SB)/4, $0x00000002
-DATA codeShifts<>+8(SB)/4, $0x00000004
-DATA codeShifts<>+12(SB)/4, $0x00000006
-DATA codeShifts<>+16(SB)/4, $0x00000008
-DATA codeShifts<>+20(SB)/4, $0x0000000a
-DATA codeShifts<>+24(SB)/4, $0x0000000c
-DATA codeShifts<>+28(SB)/4, $0x0000000e
-DATA codeShifts<>+32(SB)/4, $0x00000010
-DATA codeShifts<>+36(SB)/4, $0x00000012
-DATA codeShifts<>+40(SB)/4, $0x00000014
-DATA codeShifts<>+44(SB)/4, $0x00000016
-DATA codeShifts<>+48(SB)/4, $0x00000018
-DATA codeShifts<>+52(SB)/4, $0x0000001a
-DATA codeShifts<>+56(SB)/4, $0x0000001c
-DATA codeShifts<>+60(SB)/4, $0x0000001e
-GLOBL codeShifts<>(SB), RODATA|NOPTR, $64
+DATA codeShifts2<>+0(SB)/4, $0x00000000
+DATA codeShifts2<>+4(SB)/4, $0x00000002
+DATA codeShifts2<>+8(SB)/4, $0x00000004
+DATA codeShifts2<>+12(SB)/4, $0x00000006
+DATA codeShifts2<>+16(SB)/4, $0x00000008
+DATA codeShifts2<>+20(SB)/4, $0x0000000a
+DATA codeShifts2<>+24(SB)/4, $0x0000000c
+DATA codeShifts2<>+28(SB)/4, $0x0000000e
+DATA codeShifts2<>+32(SB)/4, $0x00000010
+DATA codeShifts2<>+36(SB)/4, $0x00000012
+DATA codeShifts2<>+40(SB)/4, $0x00000014
+DATA codeShifts2<>+44(SB)/4, $0x00000016
+DATA codeShifts2<>+48(SB)/4, $0x00000018
+DATA codeShifts2<>+52(SB)/4, $0x0000001a
+DATA codeShifts2<>+56(SB)/4, $0x0000001c
+DATA codeShifts2<>+60(SB)/4, $0x0000001e
+GLOBL codeShifts2<>(SB), RODATA|NOPTR, $64
 
-DATA codeValues<>+0(SB)/4, $0xbf800000
-DATA codeValues<>+4(SB)/4, $0x00000000
-DATA codeValues<>+8(SB)/4, $0x3f800000
-DATA codeValues<>+12(SB)/4, $0x00000000
-DATA codeValues<>+16(SB)/4, $0xbf800000
-DATA codeValues<>+20(SB)/4, $0x00000000
-DATA codeValues<>+24(SB)/4, $0x3f800000
-DATA codeValues<>+28(SB)/4, $0x00000000
-GLOBL codeValues<>(SB), RODATA|NOPTR, $32
-
-// func encodeTernaryVec(dst []byte, x []float32)
+// func bookPanels4(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
 // Requires: AVX, AVX2
-TEXT ·encodeTernaryVec(SB), NOSPLIT, $0-48
+TEXT ·bookPanels4(SB), NOSPLIT, $0-120
+	MOVQ    dst_base+0(FP), DI
+	MOVQ    codes_base+32(FP), SI
+	MOVQ    scales_base+64(FP), DX
+	MOVQ    values+112(FP), R13
+	MOVQ    ldp+24(FP), R8
+	MOVQ    ldc+56(FP), R9
+	MOVQ    lds+88(FP), R10
+	MOVQ    rows+96(FP), R11
+	MOVQ    panels+104(FP), R12
+	SHLQ    $0x02, R8
+	SHLQ    $0x02, R10
+	VMOVDQU codeNibbles<>+0(SB), Y15
+	VMOVDQU codeNibbles<>+32(SB), Y14
+	VMOVUPS (R13), Y13
+	VMOVUPS 32(R13), Y12
+
+row:
+	VBROADCASTSS (DX), Y9
+	VMULPS       Y13, Y9, Y10
+	VMULPS       Y12, Y9, Y11
+	MOVQ         DI, AX
+	MOVQ         SI, BX
+	MOVQ         R12, CX
+
+panel:
+	VPBROADCASTD (BX), Y0
+	VPSRLVD      Y15, Y0, Y3
+	VPSLLVD      Y14, Y0, Y0
+	VPERMPS      Y10, Y3, Y4
+	VPERMPS      Y11, Y3, Y5
+	VBLENDVPS    Y0, Y5, Y4, Y1
+	VPBROADCASTD 4(BX), Y0
+	VPSRLVD      Y15, Y0, Y3
+	VPSLLVD      Y14, Y0, Y0
+	VPERMPS      Y10, Y3, Y4
+	VPERMPS      Y11, Y3, Y5
+	VBLENDVPS    Y0, Y5, Y4, Y2
+	VMOVUPS      Y1, (AX)
+	VMOVUPS      Y2, 32(AX)
+	ADDQ         $0x08, BX
+	ADDQ         R8, AX
+	DECQ         CX
+	JNE          panel
+	ADDQ         $0x40, DI
+	ADDQ         R9, SI
+	ADDQ         R10, DX
+	DECQ         R11
+	JNE          row
+	VZEROUPPER
+	RET
+
+DATA codeNibbles<>+0(SB)/4, $0x00000000
+DATA codeNibbles<>+4(SB)/4, $0x00000004
+DATA codeNibbles<>+8(SB)/4, $0x00000008
+DATA codeNibbles<>+12(SB)/4, $0x0000000c
+DATA codeNibbles<>+16(SB)/4, $0x00000010
+DATA codeNibbles<>+20(SB)/4, $0x00000014
+DATA codeNibbles<>+24(SB)/4, $0x00000018
+DATA codeNibbles<>+28(SB)/4, $0x0000001c
+DATA codeNibbles<>+32(SB)/4, $0x0000001c
+DATA codeNibbles<>+36(SB)/4, $0x00000018
+DATA codeNibbles<>+40(SB)/4, $0x00000014
+DATA codeNibbles<>+44(SB)/4, $0x00000010
+DATA codeNibbles<>+48(SB)/4, $0x0000000c
+DATA codeNibbles<>+52(SB)/4, $0x00000008
+DATA codeNibbles<>+56(SB)/4, $0x00000004
+DATA codeNibbles<>+60(SB)/4, $0x00000000
+GLOBL codeNibbles<>(SB), RODATA|NOPTR, $64
+
+// func bookPanels8(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+// Requires: AVX, AVX2
+TEXT ·bookPanels8(SB), NOSPLIT, $0-120
+	MOVQ    dst_base+0(FP), DI
+	MOVQ    codes_base+32(FP), SI
+	MOVQ    scales_base+64(FP), DX
+	MOVQ    values+112(FP), R13
+	MOVQ    ldp+24(FP), R8
+	MOVQ    ldc+56(FP), R9
+	MOVQ    lds+88(FP), R10
+	MOVQ    rows+96(FP), R11
+	MOVQ    panels+104(FP), R12
+	SHLQ    $0x02, R8
+	SHLQ    $0x02, R10
+	VMOVDQU codeNothing<>+0(SB), Y13
+
+row:
+	VBROADCASTSS (DX), Y9
+	MOVQ         DI, AX
+	MOVQ         SI, BX
+	MOVQ         R12, CX
+
+panel:
+	VMOVDQU   (BX), X0
+	VPCMPEQB  X13, X0, X1
+	VPANDN    X0, X1, X0
+	VPMOVSXBD X0, Y1
+	VPSRLDQ   $0x08, X0, X0
+	VPMOVSXBD X0, Y2
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y1, Y9, Y1
+	VCVTDQ2PS Y2, Y2
+	VMULPS    Y2, Y9, Y2
+	VMOVUPS   Y1, (AX)
+	VMOVUPS   Y2, 32(AX)
+	ADDQ      $0x10, BX
+	ADDQ      R8, AX
+	DECQ      CX
+	JNE       panel
+	ADDQ      $0x40, DI
+	ADDQ      R9, SI
+	ADDQ      R10, DX
+	DECQ      R11
+	JNE       row
+	VZEROUPPER
+	RET
+
+DATA codeNothing<>+0(SB)/4, $0x80808080
+DATA codeNothing<>+4(SB)/4, $0x80808080
+DATA codeNothing<>+8(SB)/4, $0x80808080
+DATA codeNothing<>+12(SB)/4, $0x80808080
+DATA codeNothing<>+16(SB)/4, $0x80808080
+DATA codeNothing<>+20(SB)/4, $0x80808080
+DATA codeNothing<>+24(SB)/4, $0x80808080
+DATA codeNothing<>+28(SB)/4, $0x80808080
+GLOBL codeNothing<>(SB), RODATA|NOPTR, $32
+
+// func encodeTernaryVec(dst []byte, x []float32) (wild bool)
+// Requires: AVX, AVX2
+TEXT ·encodeTernaryVec(SB), NOSPLIT, $0-49
 	MOVQ    dst_base+0(FP), DI
 	MOVQ    x_base+24(FP), SI
 	MOVQ    x_len+32(FP), CX
+	VMOVDQU codeMagnitude<>+0(SB), Y8
+	VMOVUPS codeLimit<>+0(SB), Y7
+	VPXOR   Y6, Y6, Y6
 	VMOVUPS codeHalf<>+0(SB), Y15
 	VMOVUPS codeMinusHalf<>+0(SB), Y14
 	VMOVDQU codeOnes<>+0(SB), Y13
@@ -94,18 +280,30 @@ TEXT ·encodeTernaryVec(SB), NOSPLIT, $0-48
 
 loop:
 	VMOVUPS      (SI), Y0
+	VANDPS       Y8, Y0, Y4
+	VCMPPS       $0x05, Y7, Y4, Y4
+	VPOR         Y4, Y6, Y6
 	VCMPPS       $0x0e, Y15, Y0, Y4
 	VCMPPS       $0x1a, Y14, Y0, Y0
 	VPSUBD       Y4, Y0, Y0
 	VMOVUPS      32(SI), Y1
+	VANDPS       Y8, Y1, Y4
+	VCMPPS       $0x05, Y7, Y4, Y4
+	VPOR         Y4, Y6, Y6
 	VCMPPS       $0x0e, Y15, Y1, Y4
 	VCMPPS       $0x1a, Y14, Y1, Y1
 	VPSUBD       Y4, Y1, Y1
 	VMOVUPS      64(SI), Y2
+	VANDPS       Y8, Y2, Y4
+	VCMPPS       $0x05, Y7, Y4, Y4
+	VPOR         Y4, Y6, Y6
 	VCMPPS       $0x0e, Y15, Y2, Y4
 	VCMPPS       $0x1a, Y14, Y2, Y2
 	VPSUBD       Y4, Y2, Y2
 	VMOVUPS      96(SI), Y3
+	VANDPS       Y8, Y3, Y4
+	VCMPPS       $0x05, Y7, Y4, Y4
+	VPOR         Y4, Y6, Y6
 	VCMPPS       $0x0e, Y15, Y3, Y4
 	VCMPPS       $0x1a, Y14, Y3, Y3
 	VPSUBD       Y4, Y3, Y3
@@ -126,8 +324,31 @@ loop:
 	JNE          loop
 
 done:
+	VPTEST Y6, Y6
+	SETNE  AL
+	MOVB   AL, wild+48(FP)
 	VZEROUPPER
 	RET
+
+DATA codeMagnitude<>+0(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+4(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+8(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+12(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+16(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+20(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+24(SB)/4, $0x7fffffff
+DATA codeMagnitude<>+28(SB)/4, $0x7fffffff
+GLOBL codeMagnitude<>(SB), RODATA|NOPTR, $32
+
+DATA codeLimit<>+0(SB)/4, $0x49800000
+DATA codeLimit<>+4(SB)/4, $0x49800000
+DATA codeLimit<>+8(SB)/4, $0x49800000
+DATA codeLimit<>+12(SB)/4, $0x49800000
+DATA codeLimit<>+16(SB)/4, $0x49800000
+DATA codeLimit<>+20(SB)/4, $0x49800000
+DATA codeLimit<>+24(SB)/4, $0x49800000
+DATA codeLimit<>+28(SB)/4, $0x49800000
+GLOBL codeLimit<>(SB), RODATA|NOPTR, $32
 
 DATA codeHalf<>+0(SB)/4, $0x3f000000
 DATA codeHalf<>+4(SB)/4, $0x3f000000
@@ -199,78 +420,6 @@ DATA codeOrder<>+24(SB)/4, $0x00000003
 DATA codeOrder<>+28(SB)/4, $0x00000007
 GLOBL codeOrder<>(SB), RODATA|NOPTR, $32
 
-// func bookPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
-// Requires: AVX, AVX2
-TEXT ·bookPanels(SB), NOSPLIT, $0-120
-	MOVQ    dst_base+0(FP), DI
-	MOVQ    codes_base+32(FP), SI
-	MOVQ    scales_base+64(FP), DX
-	MOVQ    values+112(FP), R13
-	MOVQ    ldp+24(FP), R8
-	MOVQ    ldc+56(FP), R9
-	MOVQ    lds+88(FP), R10
-	MOVQ    rows+96(FP), R11
-	MOVQ    panels+104(FP), R12
-	SHLQ    $0x02, R8
-	SHLQ    $0x02, R10
-	VMOVDQU codeNibbles<>+0(SB), Y15
-	VMOVDQU codeNibbles<>+32(SB), Y14
-	VMOVUPS (R13), Y13
-	VMOVUPS 32(R13), Y12
-
-row:
-	VBROADCASTSS (DX), Y9
-	VMULPS       Y13, Y9, Y10
-	VMULPS       Y12, Y9, Y11
-	MOVQ         DI, AX
-	MOVQ         SI, BX
-	MOVQ         R12, CX
-
-panel:
-	VPBROADCASTD (BX), Y0
-	VPSRLVD      Y15, Y0, Y1
-	VPSLLVD      Y14, Y0, Y2
-	VPERMPS      Y10, Y1, Y3
-	VPERMPS      Y11, Y1, Y4
-	VBLENDVPS    Y2, Y4, Y3, Y3
-	VMOVUPS      Y3, (AX)
-	VPBROADCASTD 4(BX), Y0
-	VPSRLVD      Y15, Y0, Y1
-	VPSLLVD      Y14, Y0, Y2
-	VPERMPS      Y10, Y1, Y3
-	VPERMPS      Y11, Y1, Y4
-	VBLENDVPS    Y2, Y4, Y3, Y3
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         $0x08, BX
-	ADDQ         R8, AX
-	DECQ         CX
-	JNE          panel
-	ADDQ         $0x40, DI
-	ADDQ         R9, SI
-	ADDQ         R10, DX
-	DECQ         R11
-	JNE          row
-	VZEROUPPER
-	RET
-
-DATA codeNibbles<>+0(SB)/4, $0x00000000
-DATA codeNibbles<>+4(SB)/4, $0x00000004
-DATA codeNibbles<>+8(SB)/4, $0x00000008
-DATA codeNibbles<>+12(SB)/4, $0x0000000c
-DATA codeNibbles<>+16(SB)/4, $0x00000010
-DATA codeNibbles<>+20(SB)/4, $0x00000014
-DATA codeNibbles<>+24(SB)/4, $0x00000018
-DATA codeNibbles<>+28(SB)/4, $0x0000001c
-DATA codeNibbles<>+32(SB)/4, $0x0000001c
-DATA codeNibbles<>+36(SB)/4, $0x00000018
-DATA codeNibbles<>+40(SB)/4, $0x00000014
-DATA codeNibbles<>+44(SB)/4, $0x00000010
-DATA codeNibbles<>+48(SB)/4, $0x0000000c
-DATA codeNibbles<>+52(SB)/4, $0x00000008
-DATA codeNibbles<>+56(SB)/4, $0x00000004
-DATA codeNibbles<>+60(SB)/4, $0x00000000
-GLOBL codeNibbles<>(SB), RODATA|NOPTR, $64
-
 // func encodeBookVec(dst []byte, x []float32, over *[16]float32) (wild bool)
 // Requires: AVX, AVX2
 TEXT ·encodeBookVec(SB), NOSPLIT, $0-57
@@ -278,209 +427,189 @@ TEXT ·encodeBookVec(SB), NOSPLIT, $0-57
 	MOVQ    x_base+24(FP), SI
 	MOVQ    x_len+32(FP), CX
 	MOVQ    over+48(FP), DX
-	VMOVDQU codeMagnitude<>+0(SB), Y15
-	VMOVUPS codeLimit<>+0(SB), Y14
-	VMOVDQU codeTwo<>+0(SB), Y12
-	VMOVDQU codeOrder<>+0(SB), Y11
-	VPXOR   Y13, Y13, Y13
+	VMOVDQU codeMagnitude<>+0(SB), Y8
+	VMOVUPS codeLimit<>+0(SB), Y7
+	VPXOR   Y6, Y6, Y6
+	VMOVDQU codeTwo<>+0(SB), Y5
+	VMOVDQU codeOrder<>+0(SB), Y4
 	SHRQ    $0x05, CX
 	JEQ     done
 
 loop:
 	VMOVUPS      (SI), Y0
-	VANDPS       Y15, Y0, Y8
-	VCMPPS       $0x05, Y14, Y8, Y8
-	VPOR         Y8, Y13, Y13
-	VPXOR        Y4, Y4, Y4
+	VANDPS       Y8, Y0, Y9
+	VCMPPS       $0x05, Y7, Y9, Y9
+	VPOR         Y9, Y6, Y6
+	VPXOR        Y12, Y12, Y12
 	VMOVUPS      32(SI), Y1
-	VANDPS       Y15, Y1, Y8
-	VCMPPS       $0x05, Y14, Y8, Y8
-	VPOR         Y8, Y13, Y13
-	VPXOR        Y5, Y5, Y5
+	VANDPS       Y8, Y1, Y9
+	VCMPPS       $0x05, Y7, Y9, Y9
+	VPOR         Y9, Y6, Y6
+	VPXOR        Y13, Y13, Y13
 	VMOVUPS      64(SI), Y2
-	VANDPS       Y15, Y2, Y8
-	VCMPPS       $0x05, Y14, Y8, Y8
-	VPOR         Y8, Y13, Y13
-	VPXOR        Y6, Y6, Y6
+	VANDPS       Y8, Y2, Y9
+	VCMPPS       $0x05, Y7, Y9, Y9
+	VPOR         Y9, Y6, Y6
+	VPXOR        Y14, Y14, Y14
 	VMOVUPS      96(SI), Y3
-	VANDPS       Y15, Y3, Y8
-	VCMPPS       $0x05, Y14, Y8, Y8
-	VPOR         Y8, Y13, Y13
-	VPXOR        Y7, Y7, Y7
-	VBROADCASTSS (DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 4(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 8(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 12(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 16(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 20(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 24(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 28(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 32(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 36(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 40(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 44(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 48(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 52(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VBROADCASTSS 56(DX), Y10
-	VCMPPS       $0x0e, Y10, Y0, Y8
-	VPSUBD       Y8, Y4, Y4
-	VCMPPS       $0x0e, Y10, Y1, Y9
-	VPSUBD       Y9, Y5, Y5
-	VCMPPS       $0x0e, Y10, Y2, Y8
-	VPSUBD       Y8, Y6, Y6
-	VCMPPS       $0x0e, Y10, Y3, Y9
-	VPSUBD       Y9, Y7, Y7
-	VPACKSSDW    Y5, Y4, Y4
-	VPACKSSDW    Y7, Y6, Y6
-	VPACKSSWB    Y6, Y4, Y4
-	VPERMD       Y4, Y11, Y4
-	VPMADDUBSW   Y12, Y4, Y4
-	VPACKUSWB    Y4, Y4, Y4
-	VPERMQ       $0x08, Y4, Y4
-	VMOVDQU      X4, (DI)
+	VANDPS       Y8, Y3, Y9
+	VCMPPS       $0x05, Y7, Y9, Y9
+	VPOR         Y9, Y6, Y6
+	VPXOR        Y15, Y15, Y15
+	VBROADCASTSS (DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 4(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 8(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 12(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 16(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 20(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 24(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 28(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 32(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 36(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 40(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 44(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 48(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 52(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VBROADCASTSS 56(DX), Y11
+	VCMPPS       $0x0e, Y11, Y0, Y9
+	VPSUBD       Y9, Y12, Y12
+	VCMPPS       $0x0e, Y11, Y1, Y10
+	VPSUBD       Y10, Y13, Y13
+	VCMPPS       $0x0e, Y11, Y2, Y9
+	VPSUBD       Y9, Y14, Y14
+	VCMPPS       $0x0e, Y11, Y3, Y10
+	VPSUBD       Y10, Y15, Y15
+	VPACKSSDW    Y13, Y12, Y12
+	VPACKSSDW    Y15, Y14, Y14
+	VPACKSSWB    Y14, Y12, Y12
+	VPERMD       Y12, Y4, Y12
+	VPMADDUBSW   Y5, Y12, Y12
+	VPACKUSWB    Y12, Y12, Y12
+	VPERMQ       $0x08, Y12, Y12
+	VMOVDQU      X12, (DI)
 	ADDQ         $0x80, SI
 	ADDQ         $0x10, DI
 	DECQ         CX
 	JNE          loop
 
 done:
-	VPTEST Y13, Y13
+	VPTEST Y6, Y6
 	SETNE  AL
 	MOVB   AL, wild+56(FP)
 	VZEROUPPER
 	RET
-
-DATA codeMagnitude<>+0(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+4(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+8(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+12(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+16(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+20(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+24(SB)/4, $0x7fffffff
-DATA codeMagnitude<>+28(SB)/4, $0x7fffffff
-GLOBL codeMagnitude<>(SB), RODATA|NOPTR, $32
-
-DATA codeLimit<>+0(SB)/4, $0x49800000
-DATA codeLimit<>+4(SB)/4, $0x49800000
-DATA codeLimit<>+8(SB)/4, $0x49800000
-DATA codeLimit<>+12(SB)/4, $0x49800000
-DATA codeLimit<>+16(SB)/4, $0x49800000
-DATA codeLimit<>+20(SB)/4, $0x49800000
-DATA codeLimit<>+24(SB)/4, $0x49800000
-DATA codeLimit<>+28(SB)/4, $0x49800000
-GLOBL codeLimit<>(SB), RODATA|NOPTR, $32
 
 DATA codeTwo<>+0(SB)/4, $0x10011001
 DATA codeTwo<>+4(SB)/4, $0x10011001
@@ -491,3 +620,138 @@ DATA codeTwo<>+20(SB)/4, $0x10011001
 DATA codeTwo<>+24(SB)/4, $0x10011001
 DATA codeTwo<>+28(SB)/4, $0x10011001
 GLOBL codeTwo<>(SB), RODATA|NOPTR, $32
+
+// func encodeBitsVec(dst []byte, x []float32, over *[16]float32) (wild bool)
+// Requires: AVX, AVX2
+TEXT ·encodeBitsVec(SB), NOSPLIT, $0-57
+	MOVQ         dst_base+0(FP), DI
+	MOVQ         x_base+24(FP), SI
+	MOVQ         x_len+32(FP), CX
+	MOVQ         over+48(FP), DX
+	VMOVDQU      codeMagnitude<>+0(SB), Y8
+	VMOVUPS      codeLimit<>+0(SB), Y7
+	VPXOR        Y6, Y6, Y6
+	VBROADCASTSS (DX), Y15
+	SHRQ         $0x05, CX
+	JEQ          done
+
+loop:
+	VMOVUPS   (SI), Y0
+	VANDPS    Y8, Y0, Y4
+	VCMPPS    $0x05, Y7, Y4, Y4
+	VPOR      Y4, Y6, Y6
+	VCMPPS    $0x0e, Y15, Y0, Y0
+	VMOVMSKPS Y0, AX
+	MOVB      AL, (DI)
+	VMOVUPS   32(SI), Y1
+	VANDPS    Y8, Y1, Y4
+	VCMPPS    $0x05, Y7, Y4, Y4
+	VPOR      Y4, Y6, Y6
+	VCMPPS    $0x0e, Y15, Y1, Y1
+	VMOVMSKPS Y1, AX
+	MOVB      AL, 1(DI)
+	VMOVUPS   64(SI), Y2
+	VANDPS    Y8, Y2, Y4
+	VCMPPS    $0x05, Y7, Y4, Y4
+	VPOR      Y4, Y6, Y6
+	VCMPPS    $0x0e, Y15, Y2, Y2
+	VMOVMSKPS Y2, AX
+	MOVB      AL, 2(DI)
+	VMOVUPS   96(SI), Y3
+	VANDPS    Y8, Y3, Y4
+	VCMPPS    $0x05, Y7, Y4, Y4
+	VPOR      Y4, Y6, Y6
+	VCMPPS    $0x0e, Y15, Y3, Y3
+	VMOVMSKPS Y3, AX
+	MOVB      AL, 3(DI)
+	ADDQ      $0x80, SI
+	ADDQ      $0x04, DI
+	DECQ      CX
+	JNE       loop
+
+done:
+	VPTEST Y6, Y6
+	SETNE  AL
+	MOVB   AL, wild+56(FP)
+	VZEROUPPER
+	RET
+
+// func encodeLevelsVec(dst []int8, x []float32)
+// Requires: AVX, AVX2
+TEXT ·encodeLevelsVec(SB), NOSPLIT, $0-48
+	MOVQ    dst_base+0(FP), DI
+	MOVQ    x_base+24(FP), SI
+	MOVQ    x_len+32(FP), CX
+	VMOVUPS codeLeast<>+0(SB), Y15
+	VMOVUPS codeMost<>+0(SB), Y14
+	VMOVUPS codeHalf<>+0(SB), Y13
+	VMOVDQU codeOrder<>+0(SB), Y12
+	SHRQ    $0x05, CX
+	JEQ     done
+
+loop:
+	VMOVUPS   (SI), Y0
+	VMAXPS    Y15, Y0, Y0
+	VMINPS    Y14, Y0, Y0
+	VROUNDPS  $0x02, Y0, Y4
+	VSUBPS    Y0, Y4, Y0
+	VCMPPS    $0x0d, Y13, Y0, Y0
+	VCVTPS2DQ Y4, Y4
+	VPADDD    Y4, Y0, Y0
+	VMOVUPS   32(SI), Y1
+	VMAXPS    Y15, Y1, Y1
+	VMINPS    Y14, Y1, Y1
+	VROUNDPS  $0x02, Y1, Y4
+	VSUBPS    Y1, Y4, Y1
+	VCMPPS    $0x0d, Y13, Y1, Y1
+	VCVTPS2DQ Y4, Y4
+	VPADDD    Y4, Y1, Y1
+	VMOVUPS   64(SI), Y2
+	VMAXPS    Y15, Y2, Y2
+	VMINPS    Y14, Y2, Y2
+	VROUNDPS  $0x02, Y2, Y4
+	VSUBPS    Y2, Y4, Y2
+	VCMPPS    $0x0d, Y13, Y2, Y2
+	VCVTPS2DQ Y4, Y4
+	VPADDD    Y4, Y2, Y2
+	VMOVUPS   96(SI), Y3
+	VMAXPS    Y15, Y3, Y3
+	VMINPS    Y14, Y3, Y3
+	VROUNDPS  $0x02, Y3, Y4
+	VSUBPS    Y3, Y4, Y3
+	VCMPPS    $0x0d, Y13, Y3, Y3
+	VCVTPS2DQ Y4, Y4
+	VPADDD    Y4, Y3, Y3
+	VPACKSSDW Y1, Y0, Y0
+	VPACKSSDW Y3, Y2, Y2
+	VPACKSSWB Y2, Y0, Y0
+	VPERMD    Y0, Y12, Y0
+	VMOVDQU   Y0, (DI)
+	ADDQ      $0x80, SI
+	ADDQ      $0x20, DI
+	DECQ      CX
+	JNE       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA codeLeast<>+0(SB)/4, $0xc2fe0000
+DATA codeLeast<>+4(SB)/4, $0xc2fe0000
+DATA codeLeast<>+8(SB)/4, $0xc2fe0000
+DATA codeLeast<>+12(SB)/4, $0xc2fe0000
+DATA codeLeast<>+16(SB)/4, $0xc2fe0000
+DATA codeLeast<>+20(SB)/4, $0xc2fe0000
+DATA codeLeast<>+24(SB)/4, $0xc2fe0000
+DATA codeLeast<>+28(SB)/4, $0xc2fe0000
+GLOBL codeLeast<>(SB), RODATA|NOPTR, $32
+
+DATA codeMost<>+0(SB)/4, $0x42fe0000
+DATA codeMost<>+4(SB)/4, $0x42fe0000
+DATA codeMost<>+8(SB)/4, $0x42fe0000
+DATA codeMost<>+12(SB)/4, $0x42fe0000
+DATA codeMost<>+16(SB)/4, $0x42fe0000
+DATA codeMost<>+20(SB)/4, $0x42fe0000
+DATA codeMost<>+24(SB)/4, $0x42fe0000
+DATA codeMost<>+28(SB)/4, $0x42fe0000
+GLOBL codeMost<>(SB), RODATA|NOPTR, $32

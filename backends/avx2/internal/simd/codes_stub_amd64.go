@@ -4,26 +4,46 @@
 
 package simd
 
-// ternaryPanels sets dst[p*ldp+r*16+j] = level * scales[r*lds] for two-bit codes, low bits first, that start at
-// codes[r*ldc+4*p]; the levels are -1, 0, 1 and 0. rows and panels are at least 1.
+// bookPanels1 is bookPanelsRef for codes of 1 bits. rows and panels are at least 1.
 //
 //go:noescape
-func ternaryPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int)
+func bookPanels1(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+
+// bookPanels2 is bookPanelsRef for codes of 2 bits. rows and panels are at least 1.
+//
+//go:noescape
+func bookPanels2(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+
+// bookPanels4 is bookPanelsRef for codes of 4 bits. rows and panels are at least 1.
+//
+//go:noescape
+func bookPanels4(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+
+// bookPanels8 is bookPanelsRef for codes of 8 bits. rows and panels are at least 1.
+//
+//go:noescape
+func bookPanels8(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
 
 // encodeTernaryVec writes the codes of x, four a byte, low bits first: 2 over 1/2, 1 over -1/2, else 0.
-// len(x) is a multiple of 32.
+// It reports whether there was a value of 2^20 or more, either sign, or a NaN. len(x) is a multiple of 32.
 //
 //go:noescape
-func encodeTernaryVec(dst []byte, x []float32)
-
-// bookPanels sets dst[p*ldp+r*16+j] = values[code] * scales[r*lds] for four-bit codes, low bits first, that start at
-// codes[r*ldc+8*p]. rows and panels are at least 1.
-//
-//go:noescape
-func bookPanels(dst []float32, ldp int, codes []byte, ldc int, scales []float32, lds int, rows int, panels int, values *[16]float32)
+func encodeTernaryVec(dst []byte, x []float32) (wild bool)
 
 // encodeBookVec writes the codes of x, two a byte, low bits first: how many of the first 15 of over are less than x.
 // It reports whether there was a value of 2^20 or more, either sign, or a NaN. len(x) is a multiple of 32.
 //
 //go:noescape
 func encodeBookVec(dst []byte, x []float32, over *[16]float32) (wild bool)
+
+// encodeBitsVec writes the codes of x, eight a byte, low bits first: 1 over the first of over. It reports what
+// encodeBookVec does. len(x) is a multiple of 32.
+//
+//go:noescape
+func encodeBitsVec(dst []byte, x []float32, over *[16]float32) (wild bool)
+
+// encodeLevelsVec writes the whole numbers from -127 to 127 nearest to x, the lower of equally near ones; -127 for NaN.
+// len(x) is a multiple of 32.
+//
+//go:noescape
+func encodeLevelsVec(dst []int8, x []float32)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -63,6 +64,9 @@ func TestPanelsAreThoseOfTheDequantizedWeight(t *testing.T) {
 		randCodes(r, 5, 40, 8, 4, int4, false),      // a group is no whole panel
 		randCodes(r, 4, 32, 16, 2, []int8{-3, 1, 2, 9}, false),
 		randCodes(r, 6, 40, 20, 8, nil, false),
+		randCodes(r, 37, 192, 64, 8, nil, false),
+		randCodes(r, 9, 160, 80, 1, []int8{3}, false), // codes beyond the book
+		randCodes(r, 5, 48, 16, 2, []int8{5, -7}, true),
 	} {
 		c.Codes[len(c.Codes)-1], c.Codes[0] = 0x80, 0x80
 		t.Run(fmt.Sprintf("%dx%d group %d, %d bits", c.M, c.K, c.Group, c.Bits), func(t *testing.T) {
@@ -94,26 +98,6 @@ func TestPanelsAreThoseOfTheDequantizedWeight(t *testing.T) {
 	}
 }
 
-func TestTernaryPanelsEqualTheirReferenceLoop(t *testing.T) {
-	r := rand.New(rand.NewPCG(4, 4))
-	for range 200 {
-		rows, panels, lds := 1+r.IntN(9), 1+r.IntN(9), r.IntN(3)
-		ldp, ldc := rows*panelCols+r.IntN(5), 4*panels+r.IntN(5)
-		codes := make([]byte, rows*ldc)
-		for i := range codes {
-			codes[i] = byte(r.Uint32())
-		}
-		scales := randFloats(r, 1+(rows-1)*lds, 1)
-		want := make([]float32, (panels-1)*ldp+rows*panelCols)
-		got, check := guarded(t, len(want), 3)
-		clear(got)
-		ternaryPanelsRef(want, ldp, codes, ldc, scales, lds, rows, panels)
-		ternaryPanels(got, ldp, codes, ldc, scales, lds, rows, panels)
-		check()
-		sameBits(t, fmt.Sprintf("%d rows of %d panels", rows, panels), got, want)
-	}
-}
-
 func TestGemmMakesPanelsAsItNeedsThem(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	for _, shape := range [][3]int{{1, 256, 50}, {5, 96, 7}, {6, 128, 900}, {203, 384, 431}, {700, 128, 390}, {1030, 512, 64}} {
@@ -135,21 +119,24 @@ func TestGemmMakesPanelsAsItNeedsThem(t *testing.T) {
 func TestBookPanelsEqualTheirReferenceLoop(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
 	for range 200 {
-		rows, panels, lds := 1+r.IntN(9), 1+r.IntN(9), r.IntN(3)
-		ldp, ldc := rows*panelCols+r.IntN(5), 8*panels+r.IntN(5)
-		codes := make([]byte, rows*ldc)
+		bits, rows, panels, lds := 1<<r.IntN(4), 1+r.IntN(9), 1+r.IntN(9), r.IntN(3)
+		ldp, ldc := rows*panelCols+r.IntN(5), 2*bits*panels+r.IntN(5)
+		codes := make([]byte, (rows-1)*ldc+2*bits*panels)
 		for i := range codes {
-			codes[i] = byte(r.Uint32())
+			codes[i] = []byte{byte(r.Uint32()), 0x80}[r.IntN(9)/8]
 		}
 		values := [16]float32(randFloats(r, 16, 1))
+		for i := 1 << min(bits, 4); i < 16; i++ {
+			values[i] = values[i&(1<<bits-1)]
+		}
 		scales := randFloats(r, 1+(rows-1)*lds, 1)
 		want := make([]float32, (panels-1)*ldp+rows*panelCols)
 		got, check := guarded(t, len(want), 3)
 		clear(got)
-		bookPanelsRef(want, ldp, codes, ldc, scales, lds, rows, panels, &values)
-		bookPanels(got, ldp, codes, ldc, scales, lds, rows, panels, &values)
+		bookPanelsRef(bits, want, ldp, codes, ldc, scales, lds, rows, panels, &values)
+		bookPanels(bits, got, ldp, codes, ldc, scales, lds, rows, panels, &values)
 		check()
-		sameBits(t, fmt.Sprintf("%d rows of %d panels", rows, panels), got, want)
+		sameBits(t, fmt.Sprintf("%d bits, %d rows of %d panels", bits, rows, panels), got, want)
 	}
 }
 
@@ -189,42 +176,81 @@ func nearestLevel(v float64, levels []int8) byte {
 }
 
 func TestEncodeTakesTheNearestLevelOfAnyBook(t *testing.T) {
-	r := rand.New(rand.NewPCG(6, 6))
 	for _, levels := range books {
-		e, ok := NewEncoder(levels)
-		if !ok {
-			t.Fatalf("%v is no book", levels)
+		testEncoder(t, levels, 4)
+		if len(levels) <= 2 {
+			testEncoder(t, levels, 1)
 		}
-		special := hard(levels)
-		for n := range 150 {
-			for _, rare := range []int{2, 1000} { // most vectors have a wild value, or next to none
-				x := randFloats(r, 2*n, n%3)
-				for i := range x {
-					if x[i] *= 80; r.IntN(rare) == 0 {
-						x[i] = special[r.IntN(len(special))]
-					}
-				}
-				got := bytes.Repeat([]byte{0xa5}, n+16)
-				want := bytes.Clone(got)
-				for i, v := range x {
-					if code := nearestLevel(float64(v), levels); i%2 == 0 {
-						want[8+i/2] = code
-					} else {
-						want[8+i/2] |= code << 4
-					}
-				}
-				if e.Encode(got[8:8+n], x); !bytes.Equal(got, want) {
-					t.Fatalf("%v, %d bytes: %x, want %x, of %v", levels, n, got, want, x)
+	}
+}
+
+func testEncoder(t *testing.T, levels []int8, bits int) {
+	r := rand.New(rand.NewPCG(6, 6))
+	e, ok := NewEncoder(levels, bits)
+	if !ok {
+		t.Fatalf("%v is no book", levels)
+	}
+	special, per := hard(levels), 8/bits
+	for n := range 150 {
+		for _, rare := range []int{2, 1000} { // most vectors have a wild value, or next to none
+			x := randFloats(r, per*n, n%3)
+			for i := range x {
+				if x[i] *= 80; r.IntN(rare) == 0 {
+					x[i] = special[r.IntN(len(special))]
 				}
 			}
+			got := bytes.Repeat([]byte{0xa5}, n+16)
+			want := bytes.Clone(got)
+			clear(want[8 : 8+n])
+			for i, v := range x {
+				want[8+i/per] |= nearestLevel(float64(v), levels) << (i % per * bits)
+			}
+			if e.Encode(got[8:8+n], x); !bytes.Equal(got, want) {
+				t.Fatalf("%v, %d bits, %d bytes: %x, want %x, of %v", levels, bits, n, got, want, x)
+			}
+		}
+	}
+}
+
+// Every value of a coarse grid over more than the range, its neighbors, and what has no order.
+func TestEncodeLevelsRoundsHalvesDown(t *testing.T) {
+	inf := float32(math.Inf(1))
+	x := []float32{inf, -inf, float32(math.NaN()), math.MaxFloat32, -math.MaxFloat32, 1e-45, -1e-45, 1e-10, -1e-10, float32(math.Copysign(0, -1))}
+	for v := float32(-129); v <= 129; v += 0.125 {
+		x = append(x, v, math.Nextafter32(v, inf), math.Nextafter32(v, -inf))
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	for off := range 40 {
+		x := x[off:]
+		r.Shuffle(len(x), func(i, j int) { x[i], x[j] = x[j], x[i] })
+		got := slices.Repeat([]int8{-3}, len(x)+16)
+		EncodeLevels(got[8:8+len(x)], x)
+		for i, v := range x {
+			want := int8(-127)
+			for l := -126; l <= 127; l++ { // the first of the nearest
+				if float64(v) > float64(l)-0.5 {
+					want = int8(l)
+				}
+			}
+			if got[8+i] != want {
+				t.Fatalf("%v is encoded as %d, want %d", v, got[8+i], want)
+			}
+		}
+		if !slices.Equal(got[:8], got[8+len(x):]) || got[0] != -3 {
+			t.Fatal("wrote beyond its end")
 		}
 	}
 }
 
 func TestABookThatDoesNotAscendHasNoEncoder(t *testing.T) {
 	for _, levels := range [][]int8{nil, {1, 0}, {0, 0}, make([]int8, 17)} {
-		if _, ok := NewEncoder(levels); ok {
+		if _, ok := NewEncoder(levels, 4); ok {
 			t.Errorf("%v has one", levels)
+		}
+	}
+	for _, bits := range []int{1, 2, 8} {
+		if _, ok := NewEncoder([]int8{1, 2, 3}, bits); ok {
+			t.Errorf("three levels have one of %d bits", bits)
 		}
 	}
 }
@@ -232,48 +258,65 @@ func TestABookThatDoesNotAscendHasNoEncoder(t *testing.T) {
 func TestEncodeBookEqualsItsReferenceLoop(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	for round := range 400 {
-		e, _ := NewEncoder(books[round%len(books)])
-		n := 16 * r.IntN(6)
-		x := randFloats(r, 2*n, 1)
+		levels, bits := books[round%len(books)], 4
+		if len(levels) <= 2 && round%4 < 2 {
+			bits = 1
+		}
+		e, _ := NewEncoder(levels, bits)
+		n, per := 16*r.IntN(6), 8/bits
+		x := randFloats(r, per*n, 1)
 		for i := range x {
 			x[i] *= 100
 		}
 		if special := hard(e.levels); n > 0 && round%2 == 0 {
-			x[r.IntN(2*n)] = special[r.IntN(len(special))]
+			x[r.IntN(per*n)] = special[r.IntN(len(special))]
 		}
 		got, want := bytes.Repeat([]byte{0xa5}, n+32), bytes.Repeat([]byte{0xa5}, n+32)
-		wild, wantWild := encodeBookVec(got[16:16+n], x, &e.over), encodeBookRef(want[16:16+n], x, &e.over)
+		wild, wantWild := e.encode(got[16:16+n], x), encodeBookRef(bits, want[16:16+n], x, &e.over)
 		if wild != wantWild || !bytes.Equal(got, want) {
 			t.Fatalf("%x, %v, want %x, %v, of %v", got, wild, want, wantWild, x)
 		}
 	}
 }
 
-func BenchmarkEncodeBook(b *testing.B) {
-	e, _ := NewEncoder(books[0])
+func BenchmarkEncode(b *testing.B) {
 	x := randFloats(rand.New(rand.NewPCG(8, 8)), 4096, 0)
-	dst := make([]byte, len(x)/2)
-	for name, f := range map[string]func(){"vector": func() { e.Encode(dst, x) }, "reference": func() { e.encodeRef(dst, x) }} {
-		b.Run(name, func(b *testing.B) {
+	dst, levels := make([]byte, len(x)), make([]int8, len(x))
+	book, _ := NewEncoder(books[0], 4)
+	binary, _ := NewEncoder(books[3], 1)
+	for _, e := range []struct {
+		name string
+		f    func()
+	}{
+		{"bits=1/vector", func() { binary.Encode(dst[:len(x)/8], x) }},
+		{"bits=1/reference", func() { binary.encodeRef(dst[:len(x)/8], x) }},
+		{"bits=4/vector", func() { book.Encode(dst[:len(x)/2], x) }},
+		{"bits=4/reference", func() { book.encodeRef(dst[:len(x)/2], x) }},
+		{"bits=8/vector", func() { EncodeLevels(levels, x) }},
+		{"bits=8/reference", func() { encodeLevelsRef(levels, x) }},
+	} {
+		b.Run(e.name, func(b *testing.B) {
 			b.SetBytes(int64(4 * len(x)))
 			for b.Loop() {
-				f()
+				e.f()
 			}
 		})
 	}
 }
 
 func BenchmarkBookPanels(b *testing.B) {
-	c := randCodes(rand.New(rand.NewPCG(9, 9)), 128, 512, 64, 4, books[0], false)
-	dst := make([]float32, c.M*c.K)
-	for name, f := range map[string]func(){
-		"vector": func() { c.Panels(dst, 0, 32, 0, c.M) }, "reference": func() { c.panelsRef(dst, 0, 32, 0, c.M) },
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(4 * len(dst)))
-			for b.Loop() {
-				f()
-			}
-		})
+	for _, bits := range []int{1, 2, 4, 8} {
+		c := randCodes(rand.New(rand.NewPCG(9, 9)), 128, 512, 64, bits, books[0][:min(16, 1<<bits)], false)
+		dst := make([]float32, c.M*c.K)
+		for name, f := range map[string]func(){
+			"vector": func() { c.Panels(dst, 0, 32, 0, c.M) }, "reference": func() { c.panelsRef(dst, 0, 32, 0, c.M) },
+		} {
+			b.Run(fmt.Sprintf("bits=%d/%s", bits, name), func(b *testing.B) {
+				b.SetBytes(int64(4 * len(dst)))
+				for b.Loop() {
+					f()
+				}
+			})
+		}
 	}
 }

@@ -7,11 +7,13 @@ import (
 )
 
 // TestGemmContinuesWhatCHolds cuts k at random and compares with one product over all of it, bit for bit.
-func TestGemmContinuesWhatCHolds(t *testing.T) {
+func TestGemmContinuesWhatCHolds(t *testing.T) { eachISA(t, testGemmContinuesWhatCHolds) }
+
+func testGemmContinuesWhatCHolds(t *testing.T, isa ISA) {
 	r := rand.New(rand.NewPCG(11, 12))
 	for _, shape := range gemmShapes() {
 		m, n, k := shape[0], shape[1], shape[2]
-		g := Gemm{M: m, N: n, K: k, TransA: true, Workers: 2} // rows of op(A)^T and B are runs of k
+		g := Gemm{ISA: isa, M: m, N: n, K: k, TransA: true, Workers: 2} // rows of op(A)^T and B are runs of k
 		a, b := randFloats(r, m*k, 1), randFloats(r, n*k, 2)
 		want := make([]float32, m*n)
 		runGemm(r, g, a, b, want)
@@ -30,10 +32,12 @@ func TestGemmContinuesWhatCHolds(t *testing.T) {
 }
 
 // TestGemmTakesPanelsOfRows compares a product whose panels are made as needed with one that packs all of them first.
-func TestGemmTakesPanelsOfRows(t *testing.T) {
+func TestGemmTakesPanelsOfRows(t *testing.T) { eachISA(t, testGemmTakesPanelsOfRows) }
+
+func testGemmTakesPanelsOfRows(t *testing.T, isa ISA) {
 	r := rand.New(rand.NewPCG(13, 14))
 	for _, shape := range gemmShapes() {
-		g := Gemm{M: shape[0], N: shape[1], K: shape[2], Workers: 2}
+		g := Gemm{ISA: isa, M: shape[0], N: shape[1], K: shape[2], Workers: 2}
 		a, b := randFloats(r, g.M*g.K, 0), randFloats(r, g.N*g.K, 1)
 		want := make([]float32, g.M*g.N)
 		runGemm(r, g, a, b, want)

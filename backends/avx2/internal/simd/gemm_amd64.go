@@ -84,12 +84,19 @@ func copyRows(dst []float32, stride int, src []float32, ld int, k int, rows int)
 //go:noescape
 func packTranspose16(dst []float32, src []float32, ld int, k int)
 
-// packSlivers6 packs slivers of six adjacent columns: dst[s*stride+6*l+i] = src[l*ld+6*s+i] for l < k, i < 6,
+// packSlivers6 packs slivers of 6 adjacent columns: dst[s*stride+6*l+i] = src[l*ld+6*s+i] for l < k, i < 6,
 // s < slivers; k, slivers >= 1. It is packSliversRef with 6 columns. Eight rows at a time, so that a line of src is
 // used up while it is near.
 //
 //go:noescape
 func packSlivers6(dst []float32, stride int, src []float32, ld int, k int, slivers int)
+
+// packSlivers12 packs slivers of 12 adjacent columns: dst[s*stride+12*l+i] = src[l*ld+12*s+i] for l < k, i < 12,
+// s < slivers; k, slivers >= 1. It is packSliversRef with 12 columns. Eight rows at a time, so that a line of src is
+// used up while it is near.
+//
+//go:noescape
+func packSlivers12(dst []float32, stride int, src []float32, ld int, k int, slivers int)
 
 // FMAPeak runs iters rounds of 24 independent 8-lane multiply-adds in registers: 384 operations a round, the
 // machine's limit for one thread. iters >= 1.

@@ -1500,9 +1500,9 @@ sliver:
 loop:
 	PREFETCHT0 (R11)(BX*8)
 	VMOVUPS    (R11), X0
-	VMOVSD     16(R11), X1
 	VMOVUPS    X0, (R10)
-	VMOVSD     X1, 16(R10)
+	VMOVSD     16(R11), X0
+	VMOVSD     X0, 16(R10)
 	ADDQ       BX, R11
 	ADDQ       $0x18, R10
 	DECQ       R12
@@ -1512,15 +1512,64 @@ loop:
 	DECQ       R8
 	JNE        sliver
 	MOVQ       R11, CX
-	LEAQ       (DI)(DI*2), R10
-	LEAQ       (AX)(R10*8), AX
+	IMUL3Q     $0x00000018, DI, R10
+	ADDQ       R10, AX
 	MOVQ       slivers+72(FP), R8
-	LEAQ       (R8)(R8*2), R8
-	SHLQ       $0x03, R8
+	IMUL3Q     $0x00000018, R8, R8
 	SUBQ       R8, CX
 	ADDQ       $0x18, CX
 	SUBQ       DI, SI
 	JNE        rows
+	VZEROUPPER
+	RET
+
+// func packSlivers12(dst []float32, stride int, src []float32, ld int, k int, slivers int)
+// Requires: AVX, CMOV, MMX+
+TEXT ·packSlivers12(SB), NOSPLIT, $0-80
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+32(FP), CX
+	MOVQ stride+24(FP), DX
+	SHLQ $0x02, DX
+	MOVQ ld+56(FP), BX
+	SHLQ $0x02, BX
+	MOVQ k+64(FP), SI
+
+rows:
+	MOVQ    $0x00000008, DI
+	CMPQ    SI, DI
+	CMOVQLT SI, DI
+	MOVQ    slivers+72(FP), R8
+	MOVQ    AX, R9
+
+sliver:
+	MOVQ R9, R10
+	MOVQ CX, R11
+	MOVQ DI, R12
+
+loop:
+	PREFETCHT0 (R11)(BX*8)
+	VMOVUPS    (R11), Y0
+	VMOVUPS    Y0, (R10)
+	VMOVUPS    32(R11), X0
+	VMOVUPS    X0, 32(R10)
+	ADDQ       BX, R11
+	ADDQ       $0x30, R10
+	DECQ       R12
+	JNE        loop
+	ADDQ       DX, R9
+	ADDQ       $0x30, CX
+	DECQ       R8
+	JNE        sliver
+	MOVQ       R11, CX
+	IMUL3Q     $0x00000030, DI, R10
+	ADDQ       R10, AX
+	MOVQ       slivers+72(FP), R8
+	IMUL3Q     $0x00000030, R8, R8
+	SUBQ       R8, CX
+	ADDQ       $0x30, CX
+	SUBQ       DI, SI
+	JNE        rows
+	VZEROUPPER
 	RET
 
 // func FMAPeak(iters int)

@@ -24,12 +24,28 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// peakRate measures FMAPeak, in operations a nanosecond (GFLOP/s).
-func peakRate() float64 {
+// peakRate measures FMAPeak or FMAPeak512, in operations a nanosecond (GFLOP/s).
+func peakRate(isa ISA) float64 {
 	const iters = 1 << 17
 	start := threadTime()
-	FMAPeak(iters)
-	return 384 * iters / float64((threadTime() - start).Nanoseconds())
+	ops := 384.0
+	if isa == AVX512 {
+		ops = 768
+		FMAPeak512(iters)
+	} else {
+		FMAPeak(iters)
+	}
+	return ops * iters / float64((threadTime() - start).Nanoseconds())
+}
+
+// benchISA runs f with every instruction set.
+func benchISA(b *testing.B, f func(b *testing.B, isa ISA)) {
+	for _, isa := range []ISA{AVX2, AVX512} {
+		b.Run("isa="+isa.String(), func(b *testing.B) {
+			needISA(b, isa)
+			f(b, isa)
+		})
+	}
 }
 
 // timePhases runs the phases, the items of each dealt to workers, and returns the processor time of the longest share of
@@ -69,7 +85,9 @@ func BenchmarkGemm(b *testing.B) {
 	for _, s := range [][3]int{{1024, 2048, 768}, {2048, 192, 192}, {4096, 512, 192}, {4096, 192, 512}, {2048, 512, 512}, {512, 512, 4096}, {192, 512, 2048}, {64, 2048, 768}, {4, 2048, 768}, {1, 2048, 768}} {
 		for _, kind := range kinds {
 			b.Run(fmt.Sprintf("%dx%dx%d/%s", s[0], s[1], s[2], kind.name), func(b *testing.B) {
-				benchGemm(b, Gemm{M: s[0], N: s[1], K: s[2], TransA: kind.transA, TransB: kind.transB, Packed: kind.packed, Workers: 2})
+				benchISA(b, func(b *testing.B, isa ISA) {
+					benchGemm(b, Gemm{M: s[0], N: s[1], K: s[2], TransA: kind.transA, TransB: kind.transB, Packed: kind.packed, Workers: 2, ISA: isa})
+				})
 			})
 		}
 	}
@@ -86,13 +104,13 @@ func benchGemm(b *testing.B, g Gemm) {
 	var peak, one, share, two []float64
 	for b.Loop() {
 		for range 7 {
-			p := peakRate()
+			p := peakRate(g.ISA)
 			var t1, t2 time.Duration
 			for range reps {
 				t1 += timePhases(phases, 1)
 				t2 += timePhases(phases, 2)
 			}
-			p = (p + peakRate()) / 2
+			p = (p + peakRate(g.ISA)) / 2
 			rate := flops * float64(reps) / float64(t1.Nanoseconds())
 			peak, one, share = append(peak, p), append(one, rate), append(share, rate/p)
 			two = append(two, float64(t1)/float64(t2))
@@ -116,7 +134,12 @@ func BenchmarkAttention(b *testing.B) {
 		{B: 1, T: 2048, S: 2048, H: 4, KV: 4, D: 128},
 		{B: 1, T: 1, S: 512, H: 12, KV: 4, D: 64},
 	} {
-		b.Run(fmt.Sprintf("B%dT%dS%dH%dKV%dD%d", a.B, a.T, a.S, a.H, a.KV, a.D), func(b *testing.B) { benchAttention(b, a) })
+		b.Run(fmt.Sprintf("B%dT%dS%dH%dKV%dD%d", a.B, a.T, a.S, a.H, a.KV, a.D), func(b *testing.B) {
+			benchISA(b, func(b *testing.B, isa ISA) {
+				a.ISA = isa
+				benchAttention(b, a)
+			})
+		})
 	}
 }
 
@@ -141,10 +164,10 @@ func benchAttention(b *testing.B, a Attention) {
 	}
 	for b.Loop() {
 		for range 7 {
-			p := peakRate()
+			p := peakRate(a.ISA)
 			one, both := timed(forward)
 			oneBack, bothBack := timed(back)
-			p = (p + peakRate()) / 2
+			p = (p + peakRate(a.ISA)) / 2
 			f, g := flops*float64(reps)/float64(one), 2.5*flops*float64(reps)/float64(oneBack)
 			peak, fwd, bwd = append(peak, p), append(fwd, f), append(bwd, g)
 			share, shareBack = append(share, f/p), append(shareBack, g/p)

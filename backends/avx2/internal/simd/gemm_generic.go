@@ -48,6 +48,10 @@ func packSlivers6(dst []float32, stride int, src []float32, ld, k, slivers int) 
 	packSliversRef(dst, stride, src, ld, k, slivers, tileRows)
 }
 
+func packSlivers12(dst []float32, stride int, src []float32, ld, k, slivers int) {
+	packSliversRef(dst, stride, src, ld, k, slivers, tileRows512)
+}
+
 // FMAPeak has no meaning without the assembly: it does iters rounds of 384 operations as the reference loops would.
 func FMAPeak(iters int) {
 	var acc float32

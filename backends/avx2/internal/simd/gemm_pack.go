@@ -36,8 +36,19 @@ func RowPanels(b []float32, n int) PanelSource {
 			hi--
 			packCols(dst[(hi-lo)*panelCols*k:(hi-lo+1)*panelCols*k], b[k0*n+hi*panelCols:], n, k, tail)
 		}
-		if lo < hi {
-			packCopy16(dst, k*panelCols, b[k0*n+lo*panelCols:], n, k, hi-lo)
+		const group = 2 // panels at a time: the processor fetches lines in pairs, and more streams are written to the same sets
+		for p := lo; p < hi; p += group {
+			packCopy16(dst[(p-lo)*panelCols*k:], k*panelCols, b[k0*n+p*panelCols:], n, k, min(group, hi-p))
+		}
+	}
+}
+
+// columnPanels is the source of the panels of b transposed: b is row-major [n,k].
+func columnPanels(b []float32, n, ld int) PanelSource {
+	return func(dst []float32, lo, hi, k0, k int) {
+		for p := lo; p < hi; p++ {
+			at := p * panelCols
+			packRows(dst[(p-lo)*panelCols*k:(p-lo+1)*panelCols*k], b[at*ld+k0:], ld, k, min(panelCols, n-at))
 		}
 	}
 }
@@ -82,16 +93,20 @@ func packRowsA(dst []float32, stride int, src []float32, ld, k, rows int) {
 	copyRowsRef(dst, stride, src, ld, k, rows)
 }
 
-// packA packs rows columns of a transposed A ([k][ld]) into slivers [k][6], the last one only as far as it exists.
-func packA(dst, src []float32, ld, k, rows int) {
-	full := rows / tileRows
-	if full > 0 && k > 0 {
-		packSlivers6(dst, tileRows*k, src, ld, k, full)
+// packA packs rows columns of a transposed A ([k][ld]) into slivers [k][tile], the last one only as far as it exists.
+func packA(dst, src []float32, ld, k, rows, tile int) {
+	full := rows / tile
+	switch {
+	case full == 0 || k == 0:
+	case tile == tileRows:
+		packSlivers6(dst, tile*k, src, ld, k, full)
+	default:
+		packSlivers12(dst, tile*k, src, ld, k, full)
 	}
-	rest := rows % tileRows
+	rest := rows % tile
 	for l := range k {
 		for i := range rest {
-			dst[full*tileRows*k+l*tileRows+i] = src[l*ld+full*tileRows+i]
+			dst[full*tile*k+l*tile+i] = src[l*ld+full*tile+i]
 		}
 	}
 }

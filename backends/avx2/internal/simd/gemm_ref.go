@@ -82,3 +82,26 @@ func copyRowsRef(dst []float32, stride int, src []float32, ld, k, rows int) {
 		copy(dst[i*stride:i*stride+k], src[i*ld:])
 	}
 }
+
+// gemm512Ref is what the AVX-512 micro-kernels of so many rows compute.
+func gemm512Ref(rows int) gemm512Kernel {
+	return func(c []float32, ldc int, a []float32, rs, cs int, b []float32, ldp, k, tiles, ts int, _ []float32, cols int, first bool) {
+		for t := range tiles {
+			for j := 0; j < cols; j += panelCols {
+				for i := range rows {
+					for x := range min(panelCols, cols-j) {
+						at := (t*rows+i)*ldc + j + x
+						acc := c[at]
+						if first {
+							acc = 0
+						}
+						for l := range k {
+							acc = fma32(a[t*ts+i*rs+l*cs], b[j/panelCols*ldp+l*panelCols+x], acc)
+						}
+						c[at] = acc
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,12 +1,36 @@
 package simd
 
+const (
+	tileRows    = 6  // rows of the largest micro-kernel of AVX2
+	tileRows512 = 12 // rows of the largest micro-kernel of AVX-512
+)
+
+// gemmSizes are the sizes of the largest micro-kernel and of the blocks of each instruction set. A block of A, rows by a
+// run of k, stays in the second-level cache. With AVX2 the run is so short that a panel of it stays in the first-level
+// cache; with AVX-512 two panels would not fit, so they come from the second level, and the run is long: every pass
+// reads and writes C.
+var gemmSizes = [...]struct {
+	tileRows, tilePanels int
+	blocks               blockSizes
+}{
+	AVX2:   {tileRows: tileRows, tilePanels: 1, blocks: blockSizes{rows: 192, k: 384}},
+	AVX512: {tileRows: tileRows512, tilePanels: 2, blocks: blockSizes{rows: 96, k: 768}},
+}
+
+// blockSizes are the most rows and steps of k of a block of A.
+type blockSizes struct{ rows, k int }
+
+func (i ISA) tileRows() int   { return gemmSizes[i].tileRows }
+func (i ISA) tilePanels() int { return gemmSizes[i].tilePanels }
+
 // strip is a product of some rows with some adjacent packed panels, over one run of k:
 // c[i,j] = chain of fma(a[i,l], b[l,j]) over l, from zero if first, else from c[i,j].
 type strip struct {
+	isa        ISA
 	rows, cols int
 	k          int
 	ldc        int
-	rs, cs     int // a's row r, step l within a tile of tileRows rows: r*rs + l*cs
+	rs, cs     int // a's row r, step l within a tile of isa.tileRows(): r*rs + l*cs
 	tile       int // from one tile of a to the next
 	ldp        int // from one panel of b to the next
 	first      bool
@@ -14,6 +38,10 @@ type strip struct {
 
 // run does the strip; c, a and b start at its first element.
 func (s *strip) run(c, a, b []float32) {
+	if s.isa == AVX512 {
+		s.run512(c, a, b)
+		return
+	}
 	full := s.cols / panelCols
 	if s.rows < tileRows {
 		s.fewRows(c, a, b, s.rows, full)

@@ -90,19 +90,21 @@ func runGemm(r *rand.Rand, g Gemm, a, b, c []float32) {
 
 func gemmShapes() [][3]int {
 	var s [][3]int
-	for _, m := range []int{1, 2, 3, 4, 5, 6, 7, 13, 100, 197} {
+	for _, m := range []int{1, 2, 3, 4, 5, 6, 7, 11, 12, 13, 100, 197} {
 		for _, n := range []int{1, 15, 16, 17, 64, 95, 130} {
 			s = append(s, [3]int{m, n, 1 + (m*n)%67})
 		}
 	}
-	return append(s, [3]int{7, 33, 0}, [3]int{0, 4, 4}, [3]int{4, 0, 4}, [3]int{3, 70, 901}, [3]int{101, 40, 901}, [3]int{200, 600, 33})
+	return append(s, [3]int{7, 33, 0}, [3]int{0, 4, 4}, [3]int{4, 0, 4}, [3]int{3, 70, 901}, [3]int{101, 40, 901}, [3]int{200, 600, 33}, [3]int{1100, 24, 3}, [3]int{14, 70, 1024})
 }
 
-func TestGemmMatchesFloat64(t *testing.T) {
+func TestGemmMatchesFloat64(t *testing.T) { eachISA(t, testGemmMatchesFloat64) }
+
+func testGemmMatchesFloat64(t *testing.T, isa ISA) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, shape := range gemmShapes() {
 		for trans := range 4 {
-			g := Gemm{M: shape[0], N: shape[1], K: shape[2], TransA: trans&1 != 0, TransB: trans&2 != 0, Workers: 2}
+			g := Gemm{ISA: isa, M: shape[0], N: shape[1], K: shape[2], TransA: trans&1 != 0, TransB: trans&2 != 0, Workers: 2}
 			a, b := randFloats(r, g.M*g.K, 1), randFloats(r, g.N*g.K, 3)
 			want, mag := product64(g, a, b)
 			c, check := guarded(t, g.M*g.N, 5)
@@ -126,10 +128,12 @@ func TestGemmMatchesFloat64(t *testing.T) {
 }
 
 // TestGemmIsOneChain compares with the definition, bit for bit.
-func TestGemmIsOneChain(t *testing.T) {
+func TestGemmIsOneChain(t *testing.T) { eachISA(t, testGemmIsOneChain) }
+
+func testGemmIsOneChain(t *testing.T, isa ISA) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, m := range []int{1, 5, 8} {
-		g := Gemm{M: m, N: 35, K: 811, TransB: true}
+		g := Gemm{ISA: isa, M: m, N: 35, K: 811, TransB: true}
 		a, b, c := randFloats(r, g.M*g.K, 0), randFloats(r, g.N*g.K, 0), make([]float32, g.M*g.N)
 		runGemm(r, g, a, b, c)
 		for i := range g.M {
@@ -147,6 +151,10 @@ func TestGemmIsOneChain(t *testing.T) {
 }
 
 func TestGemmRowDoesNotDependOnTheOthers(t *testing.T) {
+	eachISA(t, testGemmRowDoesNotDependOnTheOthers)
+}
+
+func testGemmRowDoesNotDependOnTheOthers(t *testing.T, isa ISA) {
 	const m, n, k = 203, 83, 431
 	r := rand.New(rand.NewPCG(5, 6))
 	a, b := randFloats(r, m*k, 0), randFloats(r, n*k, 0)
@@ -155,14 +163,14 @@ func TestGemmRowDoesNotDependOnTheOthers(t *testing.T) {
 	bt := make([]float32, n*k)
 	packTransposeRef(bt, b, k, k, n)
 	want := make([]float32, m*n)
-	runGemm(r, Gemm{M: m, N: n, K: k, TransB: true}, a, b, want)
+	runGemm(r, Gemm{ISA: isa, M: m, N: n, K: k, TransB: true}, a, b, want)
 	got := make([]float32, m*n)
-	runGemm(r, Gemm{M: m, N: n, K: k, TransA: true}, at, bt, got)
+	runGemm(r, Gemm{ISA: isa, M: m, N: n, K: k, TransA: true}, at, bt, got)
 	sameBits(t, "transposed A", got, want)
 	for rows := 1; rows <= 13; rows++ {
 		for _, i := range []int{0, 5, 100, m - rows} {
 			c := make([]float32, rows*n)
-			runGemm(r, Gemm{M: rows, N: n, K: k}, a[i*k:][:rows*k], bt, c)
+			runGemm(r, Gemm{ISA: isa, M: rows, N: n, K: k}, a[i*k:][:rows*k], bt, c)
 			sameBits(t, fmt.Sprintf("%d rows from %d", rows, i), c, want[i*n:][:rows*n])
 		}
 	}
@@ -253,6 +261,13 @@ func TestPackingMatchesReference(t *testing.T) {
 			packSliversRef(want, stride, src, ld, k, slivers, 6)
 			check()
 			sameBits(t, "packSlivers6", got, want)
+			stride = 12*k + slivers
+			got, check = guarded(t, (slivers-1)*stride+12*k, 1)
+			want = append([]float32(nil), got...)
+			packSlivers12(got, stride, src, ld, k, slivers)
+			packSliversRef(want, stride, src, ld, k, slivers, 12)
+			check()
+			sameBits(t, "packSlivers12", got, want)
 			stride = 16*k + slivers
 			got, check = guarded(t, (slivers-1)*stride+16*k, 1)
 			want = append([]float32(nil), got...)
@@ -284,8 +299,10 @@ func TestFMA32RoundsOnce(t *testing.T) {
 	}
 }
 
-func TestGemmRunsWithoutAllocating(t *testing.T) {
-	g := Gemm{M: 70, N: 70, K: 70, TransA: true, Workers: 2}
+func TestGemmRunsWithoutAllocating(t *testing.T) { eachISA(t, testGemmRunsWithoutAllocating) }
+
+func testGemmRunsWithoutAllocating(t *testing.T, isa ISA) {
+	g := Gemm{ISA: isa, M: 70, N: 70, K: 70, TransA: true, Workers: 2}
 	phases := g.Phases(make([]float32, 4900), make([]float32, 4900), make([]float32, 4900), make([]byte, g.ScratchBytes()))
 	n := testing.AllocsPerRun(10, func() {
 		for _, p := range phases {
@@ -307,9 +324,11 @@ func TestGemmRefusesShortOperands(t *testing.T) {
 	g.Phases(make([]float32, 3), make([]float32, 4), make([]float32, 4), make([]byte, g.ScratchBytes()))
 }
 
-func TestGemmHasWorkForEveryWorker(t *testing.T) {
+func TestGemmHasWorkForEveryWorker(t *testing.T) { eachISA(t, testGemmHasWorkForEveryWorker) }
+
+func testGemmHasWorkForEveryWorker(t *testing.T, isa ISA) {
 	for _, shape := range [][3]int{{192, 192, 4096}, {64, 512, 512}, {1, 2048, 768}, {4096, 192, 192}} {
-		g := Gemm{M: shape[0], N: shape[1], K: shape[2], Packed: true, Workers: 2}
+		g := Gemm{ISA: isa, M: shape[0], N: shape[1], K: shape[2], Packed: true, Workers: 2}
 		p := g.Phases(make([]float32, g.M*g.K), make([]float32, PackedBLen(g.N, g.K)), make([]float32, g.M*g.N), make([]byte, g.ScratchBytes()))
 		if n := p[len(p)-1].Items; n < 2 {
 			t.Errorf("%v: %d items", shape, n)
@@ -318,11 +337,15 @@ func TestGemmHasWorkForEveryWorker(t *testing.T) {
 }
 
 func TestSymmetricGemmGivesTheBitsOfAnyOther(t *testing.T) {
+	eachISA(t, testSymmetricGemmGivesTheBitsOfAnyOther)
+}
+
+func testSymmetricGemmGivesTheBitsOfAnyOther(t *testing.T, isa ISA) {
 	r := rand.New(rand.NewPCG(9, 9))
 	for _, n := range []int{1, 5, 16, 31, 97, 200, 411} {
 		for _, k := range []int{1, 33, 500} {
 			for _, transA := range []bool{false, true} {
-				g := Gemm{M: n, N: n, K: k, TransA: transA, TransB: !transA, Workers: 3}
+				g := Gemm{ISA: isa, M: n, N: n, K: k, TransA: transA, TransB: !transA, Workers: 3}
 				a := randFloats(r, n*k, 1)
 				want := make([]float32, n*n)
 				runGemm(r, g, a, a, want)

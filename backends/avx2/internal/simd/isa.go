@@ -6,7 +6,7 @@ type ISA uint8
 
 const (
 	AVX2   ISA = iota // AVX2, FMA3 and F16C
-	AVX512            // AVX-512 F, BW, DQ, VL and VNNI besides
+	AVX512            // AVX-512 F, BW, DQ, VL, VNNI and VBMI, and GFNI besides
 )
 
 // String is the set's name.

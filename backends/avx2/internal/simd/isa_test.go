@@ -20,7 +20,7 @@ func eachISA(t *testing.T, f func(t *testing.T, isa ISA)) {
 // needISA skips a test or benchmark of instructions that this processor lacks.
 func needISA(t testing.TB, isa ISA) {
 	t.Helper()
-	if isa == AVX512 && havePanels && !cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI) {
-		t.Skip("this processor has no AVX-512 with VNNI")
+	if isa == AVX512 && havePanels && !cpuid.CPU.Supports(cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512DQ, cpuid.AVX512VL, cpuid.AVX512VNNI, cpuid.AVX512VBMI, cpuid.GFNI) {
+		t.Skip("this processor has no AVX-512 as of Ice Lake and Zen 4")
 	}
 }

@@ -56,13 +56,15 @@ func TestTilesTakeAllTokens(t *testing.T) {
 // Groups of every width that fits a panel, and one that does not.
 func TestManyTokensGiveTheBitsOfOne(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(42, 1))
-	for _, s := range []struct{ m, k, group int }{{50, 2048, 128}, {33, 3072, 1024}, {16, 1056, 1056}, {20, 640, 64}, {17, 960, 320}, {40, 1600, 32}} {
-		x := newMatrix(t, r, s.m, s.k, s.group)
-		for _, n := range []int{panelTokens, 31, 131} {
-			x.check(t, x.tokens(r, n), 0, x.t.RowBlocks(), 0, n)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(42, 1))
+		for _, s := range []struct{ m, k, group int }{{50, 2048, 128}, {33, 3072, 1024}, {16, 1056, 1056}, {20, 640, 64}, {17, 960, 320}, {40, 1600, 32}} {
+			x := newMatrix(t, r, s.m, s.k, s.group).on(isa)
+			for _, n := range []int{panelTokens, 31, 131} {
+				x.check(t, x.tokens(r, n), 0, x.t.RowBlocks(), 0, n)
+			}
 		}
-	}
+	})
 }
 
 // The largest sums, for tiles of every size, each alone: all codes of one level or of two in turn, all activations

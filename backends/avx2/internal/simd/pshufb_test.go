@@ -131,7 +131,7 @@ func TestTernaryKernelsTakeACodeWithoutALevelAsZero(t *testing.T) {
 	}
 	l.pack()
 	row := random(r, 256)
-	book := newBookMatrix(t, r, 40, 256, 128, 2, []int8{-1, 0, 1})
+	book := newBookMatrix(t, r, AVX2, 40, 256, 128, 2, []int8{-1, 0, 1})
 	book.codes, book.scales = l.x.codes, l.x.scales
 	book.pack()
 	var results [3][]float32

@@ -419,3 +419,933 @@ DATA repackSecond<>+20(SB)/4, $0x0000f0f0
 DATA repackSecond<>+24(SB)/4, $0x0000f0f0
 DATA repackSecond<>+28(SB)/4, $0x0000f0f0
 GLOBL repackSecond<>(SB), RODATA|NOPTR, $32
+
+// func bookLines1(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+// Requires: AVX, AVX2
+TEXT ·bookLines1(SB), NOSPLIT, $0-72
+	MOVQ           dst_base+0(FP), DI
+	MOVQ           codes_base+24(FP), AX
+	MOVQ           ldc+48(FP), R8
+	MOVQ           fours+56(FP), CX
+	LEAQ           (R8)(R8*2), R9
+	LEAQ           (AX)(R8*4), BX
+	LEAQ           (BX)(R8*4), DX
+	LEAQ           (DX)(R8*4), SI
+	MOVQ           nibbles+64(FP), R10
+	VBROADCASTI128 (R10), Y15
+	VMOVDQU        repack0f0f0f0f<>+0(SB), Y14
+
+four:
+	VMOVDQU     (AX), X0
+	VINSERTI128 $0x01, (BX), Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y0, Y0
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y0, Y15, Y0
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y0, Y0
+	VPSRLD      $0x0e, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x07, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x02, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x01, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VMOVDQU     (AX)(R8*1), X1
+	VINSERTI128 $0x01, (BX)(R8*1), Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y1, Y1
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y1, Y15, Y1
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y1, Y1
+	VPSRLD      $0x0e, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x07, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x02, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x01, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VMOVDQU     (AX)(R8*2), X2
+	VINSERTI128 $0x01, (BX)(R8*2), Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y2, Y2
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y2, Y15, Y2
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y2, Y2
+	VPSRLD      $0x0e, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x07, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x02, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x01, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VMOVDQU     (AX)(R9*1), X3
+	VINSERTI128 $0x01, (BX)(R9*1), Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y3, Y3
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y3, Y15, Y3
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSRLD      $0x0e, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x07, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x02, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x01, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, (DI)
+	VMOVDQU     Y1, 64(DI)
+	VMOVDQU     Y2, 128(DI)
+	VMOVDQU     Y3, 192(DI)
+	VMOVDQU     (DX), X0
+	VINSERTI128 $0x01, (SI), Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y0, Y0
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y0, Y15, Y0
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y0, Y0
+	VPSRLD      $0x0e, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x07, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x02, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x01, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VMOVDQU     (DX)(R8*1), X1
+	VINSERTI128 $0x01, (SI)(R8*1), Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y1, Y1
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y1, Y15, Y1
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y1, Y1
+	VPSRLD      $0x0e, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x07, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x02, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x01, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VMOVDQU     (DX)(R8*2), X2
+	VINSERTI128 $0x01, (SI)(R8*2), Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y2, Y2
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y2, Y15, Y2
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y2, Y2
+	VPSRLD      $0x0e, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x07, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x02, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x01, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VMOVDQU     (DX)(R9*1), X3
+	VINSERTI128 $0x01, (SI)(R9*1), Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y3, Y3
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y3, Y15, Y3
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSRLD      $0x0e, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0000cccc<>+0(SB), Y8, Y8
+	VPSLLD      $0x0e, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x07, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack00aa00aa<>+0(SB), Y8, Y8
+	VPSLLD      $0x07, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x02, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0c0c0c0c<>+0(SB), Y8, Y8
+	VPSLLD      $0x02, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x01, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack22222222<>+0(SB), Y8, Y8
+	VPSLLD      $0x01, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, 32(DI)
+	VMOVDQU     Y1, 96(DI)
+	VMOVDQU     Y2, 160(DI)
+	VMOVDQU     Y3, 224(DI)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, BX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, SI
+	ADDQ        $0x00000100, DI
+	DECQ        CX
+	JNE         four
+	VZEROUPPER
+	RET
+
+DATA repack0f0f0f0f<>+0(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+4(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+8(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+12(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+16(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+20(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+24(SB)/4, $0x0f0f0f0f
+DATA repack0f0f0f0f<>+28(SB)/4, $0x0f0f0f0f
+GLOBL repack0f0f0f0f<>(SB), RODATA|NOPTR, $32
+
+DATA repack0000cccc<>+0(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+4(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+8(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+12(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+16(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+20(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+24(SB)/4, $0x0000cccc
+DATA repack0000cccc<>+28(SB)/4, $0x0000cccc
+GLOBL repack0000cccc<>(SB), RODATA|NOPTR, $32
+
+DATA repack00aa00aa<>+0(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+4(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+8(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+12(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+16(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+20(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+24(SB)/4, $0x00aa00aa
+DATA repack00aa00aa<>+28(SB)/4, $0x00aa00aa
+GLOBL repack00aa00aa<>(SB), RODATA|NOPTR, $32
+
+DATA repack0c0c0c0c<>+0(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+4(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+8(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+12(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+16(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+20(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+24(SB)/4, $0x0c0c0c0c
+DATA repack0c0c0c0c<>+28(SB)/4, $0x0c0c0c0c
+GLOBL repack0c0c0c0c<>(SB), RODATA|NOPTR, $32
+
+DATA repack22222222<>+0(SB)/4, $0x22222222
+DATA repack22222222<>+4(SB)/4, $0x22222222
+DATA repack22222222<>+8(SB)/4, $0x22222222
+DATA repack22222222<>+12(SB)/4, $0x22222222
+DATA repack22222222<>+16(SB)/4, $0x22222222
+DATA repack22222222<>+20(SB)/4, $0x22222222
+DATA repack22222222<>+24(SB)/4, $0x22222222
+DATA repack22222222<>+28(SB)/4, $0x22222222
+GLOBL repack22222222<>(SB), RODATA|NOPTR, $32
+
+// func bookLines2(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+// Requires: AVX, AVX2
+TEXT ·bookLines2(SB), NOSPLIT, $0-72
+	MOVQ           dst_base+0(FP), DI
+	MOVQ           codes_base+24(FP), AX
+	MOVQ           ldc+48(FP), R8
+	MOVQ           fours+56(FP), CX
+	LEAQ           (R8)(R8*2), R9
+	LEAQ           (AX)(R8*4), BX
+	LEAQ           (BX)(R8*4), DX
+	LEAQ           (DX)(R8*4), SI
+	MOVQ           nibbles+64(FP), R10
+	VBROADCASTI128 (R10), Y15
+	VMOVDQU        repack0f0f0f0f<>+0(SB), Y14
+
+four:
+	VMOVDQU     (AX), X0
+	VINSERTI128 $0x01, (BX), Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y0, Y0
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y0, Y15, Y0
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y0, Y0
+	VPSRLD      $0x0c, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x06, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VMOVDQU     (AX)(R8*1), X1
+	VINSERTI128 $0x01, (BX)(R8*1), Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y1, Y1
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y1, Y15, Y1
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y1, Y1
+	VPSRLD      $0x0c, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x06, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VMOVDQU     (AX)(R8*2), X2
+	VINSERTI128 $0x01, (BX)(R8*2), Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y2, Y2
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y2, Y15, Y2
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y2, Y2
+	VPSRLD      $0x0c, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x06, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VMOVDQU     (AX)(R9*1), X3
+	VINSERTI128 $0x01, (BX)(R9*1), Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y3, Y3
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y3, Y15, Y3
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSRLD      $0x0c, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x06, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, (DI)
+	VMOVDQU     Y1, 64(DI)
+	VMOVDQU     Y2, 128(DI)
+	VMOVDQU     Y3, 192(DI)
+	VMOVDQU     (DX), X0
+	VINSERTI128 $0x01, (SI), Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y0, Y0
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y0, Y15, Y0
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y0, Y0
+	VPSRLD      $0x0c, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x06, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VMOVDQU     (DX)(R8*1), X1
+	VINSERTI128 $0x01, (SI)(R8*1), Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y1, Y1
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y1, Y15, Y1
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y1, Y1
+	VPSRLD      $0x0c, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x06, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VMOVDQU     (DX)(R8*2), X2
+	VINSERTI128 $0x01, (SI)(R8*2), Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y2, Y2
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y2, Y15, Y2
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y2, Y2
+	VPSRLD      $0x0c, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x06, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VMOVDQU     (DX)(R9*1), X3
+	VINSERTI128 $0x01, (SI)(R9*1), Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y3, Y3
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y3, Y15, Y3
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSRLD      $0x0c, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0000f0f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x0c, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x06, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack00cc00cc<>+0(SB), Y8, Y8
+	VPSLLD      $0x06, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, 32(DI)
+	VMOVDQU     Y1, 96(DI)
+	VMOVDQU     Y2, 160(DI)
+	VMOVDQU     Y3, 224(DI)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, BX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, SI
+	ADDQ        $0x00000100, DI
+	DECQ        CX
+	JNE         four
+	VZEROUPPER
+	RET
+
+DATA repack0000f0f0<>+0(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+4(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+8(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+12(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+16(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+20(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+24(SB)/4, $0x0000f0f0
+DATA repack0000f0f0<>+28(SB)/4, $0x0000f0f0
+GLOBL repack0000f0f0<>(SB), RODATA|NOPTR, $32
+
+DATA repack00cc00cc<>+0(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+4(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+8(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+12(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+16(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+20(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+24(SB)/4, $0x00cc00cc
+DATA repack00cc00cc<>+28(SB)/4, $0x00cc00cc
+GLOBL repack00cc00cc<>(SB), RODATA|NOPTR, $32
+
+// func bookLines4(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+// Requires: AVX, AVX2
+TEXT ·bookLines4(SB), NOSPLIT, $0-72
+	MOVQ           dst_base+0(FP), DI
+	MOVQ           codes_base+24(FP), AX
+	MOVQ           ldc+48(FP), R8
+	MOVQ           fours+56(FP), CX
+	LEAQ           (R8)(R8*2), R9
+	LEAQ           (AX)(R8*4), BX
+	LEAQ           (BX)(R8*4), DX
+	LEAQ           (DX)(R8*4), SI
+	MOVQ           nibbles+64(FP), R10
+	VBROADCASTI128 (R10), Y15
+	VMOVDQU        repack0f0f0f0f<>+0(SB), Y14
+
+four:
+	VMOVDQU     (AX), X0
+	VINSERTI128 $0x01, (BX), Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y0, Y0
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y0, Y15, Y0
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y0, Y0
+	VPSRLD      $0x08, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VMOVDQU     (AX)(R8*1), X1
+	VINSERTI128 $0x01, (BX)(R8*1), Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y1, Y1
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y1, Y15, Y1
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y1, Y1
+	VPSRLD      $0x08, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VMOVDQU     (AX)(R8*2), X2
+	VINSERTI128 $0x01, (BX)(R8*2), Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y2, Y2
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y2, Y15, Y2
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y2, Y2
+	VPSRLD      $0x08, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VMOVDQU     (AX)(R9*1), X3
+	VINSERTI128 $0x01, (BX)(R9*1), Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y3, Y3
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y3, Y15, Y3
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSRLD      $0x08, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, (DI)
+	VMOVDQU     Y1, 64(DI)
+	VMOVDQU     Y2, 128(DI)
+	VMOVDQU     Y3, 192(DI)
+	VMOVDQU     (DX), X0
+	VINSERTI128 $0x01, (SI), Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y0, Y0
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y0, Y15, Y0
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y0, Y0
+	VPSRLD      $0x08, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VPSRLD      $0x04, Y0, Y8
+	VPXOR       Y0, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y0, Y0
+	VMOVDQU     (DX)(R8*1), X1
+	VINSERTI128 $0x01, (SI)(R8*1), Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y1, Y1
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y1, Y15, Y1
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y1, Y1
+	VPSRLD      $0x08, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VPSRLD      $0x04, Y1, Y8
+	VPXOR       Y1, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y1, Y1
+	VMOVDQU     (DX)(R8*2), X2
+	VINSERTI128 $0x01, (SI)(R8*2), Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y2, Y2
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y2, Y15, Y2
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y2, Y2
+	VPSRLD      $0x08, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VPSRLD      $0x04, Y2, Y8
+	VPXOR       Y2, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y2, Y2
+	VMOVDQU     (DX)(R9*1), X3
+	VINSERTI128 $0x01, (SI)(R9*1), Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPAND       Y14, Y8, Y8
+	VPAND       Y14, Y3, Y3
+	VPSHUFB     Y8, Y15, Y8
+	VPSHUFB     Y3, Y15, Y3
+	VPSLLD      $0x04, Y8, Y8
+	VPOR        Y8, Y3, Y3
+	VPSRLD      $0x08, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack0000ff00<>+0(SB), Y8, Y8
+	VPSLLD      $0x08, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPSRLD      $0x04, Y3, Y8
+	VPXOR       Y3, Y8, Y8
+	VPAND       repack00f000f0<>+0(SB), Y8, Y8
+	VPSLLD      $0x04, Y8, Y9
+	VPXOR       Y8, Y9, Y8
+	VPXOR       Y8, Y3, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, 32(DI)
+	VMOVDQU     Y1, 96(DI)
+	VMOVDQU     Y2, 160(DI)
+	VMOVDQU     Y3, 224(DI)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, BX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, SI
+	ADDQ        $0x00000100, DI
+	DECQ        CX
+	JNE         four
+	VZEROUPPER
+	RET
+
+DATA repack0000ff00<>+0(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+4(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+8(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+12(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+16(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+20(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+24(SB)/4, $0x0000ff00
+DATA repack0000ff00<>+28(SB)/4, $0x0000ff00
+GLOBL repack0000ff00<>(SB), RODATA|NOPTR, $32
+
+DATA repack00f000f0<>+0(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+4(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+8(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+12(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+16(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+20(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+24(SB)/4, $0x00f000f0
+DATA repack00f000f0<>+28(SB)/4, $0x00f000f0
+GLOBL repack00f000f0<>(SB), RODATA|NOPTR, $32
+
+// func bookLines8(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+// Requires: AVX, AVX2
+TEXT ·bookLines8(SB), NOSPLIT, $0-72
+	MOVQ    dst_base+0(FP), DI
+	MOVQ    codes_base+24(FP), AX
+	MOVQ    ldc+48(FP), R8
+	MOVQ    fours+56(FP), CX
+	LEAQ    (R8)(R8*2), R9
+	LEAQ    (AX)(R8*4), BX
+	LEAQ    (BX)(R8*4), DX
+	LEAQ    (DX)(R8*4), SI
+	VMOVDQU repack80808080<>+0(SB), Y15
+
+four:
+	VMOVDQU     (AX), X0
+	VINSERTI128 $0x01, (BX), Y0, Y0
+	VPCMPEQB    Y15, Y0, Y8
+	VPANDN      Y0, Y8, Y0
+	VMOVDQU     (AX)(R8*1), X1
+	VINSERTI128 $0x01, (BX)(R8*1), Y1, Y1
+	VPCMPEQB    Y15, Y1, Y8
+	VPANDN      Y1, Y8, Y1
+	VMOVDQU     (AX)(R8*2), X2
+	VINSERTI128 $0x01, (BX)(R8*2), Y2, Y2
+	VPCMPEQB    Y15, Y2, Y8
+	VPANDN      Y2, Y8, Y2
+	VMOVDQU     (AX)(R9*1), X3
+	VINSERTI128 $0x01, (BX)(R9*1), Y3, Y3
+	VPCMPEQB    Y15, Y3, Y8
+	VPANDN      Y3, Y8, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, (DI)
+	VMOVDQU     Y1, 64(DI)
+	VMOVDQU     Y2, 128(DI)
+	VMOVDQU     Y3, 192(DI)
+	VMOVDQU     (DX), X0
+	VINSERTI128 $0x01, (SI), Y0, Y0
+	VPCMPEQB    Y15, Y0, Y8
+	VPANDN      Y0, Y8, Y0
+	VMOVDQU     (DX)(R8*1), X1
+	VINSERTI128 $0x01, (SI)(R8*1), Y1, Y1
+	VPCMPEQB    Y15, Y1, Y8
+	VPANDN      Y1, Y8, Y1
+	VMOVDQU     (DX)(R8*2), X2
+	VINSERTI128 $0x01, (SI)(R8*2), Y2, Y2
+	VPCMPEQB    Y15, Y2, Y8
+	VPANDN      Y2, Y8, Y2
+	VMOVDQU     (DX)(R9*1), X3
+	VINSERTI128 $0x01, (SI)(R9*1), Y3, Y3
+	VPCMPEQB    Y15, Y3, Y8
+	VPANDN      Y3, Y8, Y3
+	VPUNPCKLDQ  Y1, Y0, Y4
+	VPUNPCKHDQ  Y1, Y0, Y5
+	VPUNPCKLDQ  Y3, Y2, Y6
+	VPUNPCKHDQ  Y3, Y2, Y7
+	VPUNPCKLQDQ Y6, Y4, Y0
+	VPUNPCKHQDQ Y6, Y4, Y1
+	VPUNPCKLQDQ Y7, Y5, Y2
+	VPUNPCKHQDQ Y7, Y5, Y3
+	VMOVDQU     Y0, 32(DI)
+	VMOVDQU     Y1, 96(DI)
+	VMOVDQU     Y2, 160(DI)
+	VMOVDQU     Y3, 224(DI)
+	ADDQ        $0x10, AX
+	ADDQ        $0x10, BX
+	ADDQ        $0x10, DX
+	ADDQ        $0x10, SI
+	ADDQ        $0x00000100, DI
+	DECQ        CX
+	JNE         four
+	VZEROUPPER
+	RET
+
+DATA repack80808080<>+0(SB)/4, $0x80808080
+DATA repack80808080<>+4(SB)/4, $0x80808080
+DATA repack80808080<>+8(SB)/4, $0x80808080
+DATA repack80808080<>+12(SB)/4, $0x80808080
+DATA repack80808080<>+16(SB)/4, $0x80808080
+DATA repack80808080<>+20(SB)/4, $0x80808080
+DATA repack80808080<>+24(SB)/4, $0x80808080
+DATA repack80808080<>+28(SB)/4, $0x80808080
+GLOBL repack80808080<>(SB), RODATA|NOPTR, $32

@@ -9,3 +9,23 @@ package simd
 //
 //go:noescape
 func ternaryBlocks(dst []byte, stride int, codes []byte, ldc int, blocks int)
+
+// bookLines1 is bookLinesRef for codes of 1 bits. fours is at least 1.
+//
+//go:noescape
+func bookLines1(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+
+// bookLines2 is bookLinesRef for codes of 2 bits. fours is at least 1.
+//
+//go:noescape
+func bookLines2(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+
+// bookLines4 is bookLinesRef for codes of 4 bits. fours is at least 1.
+//
+//go:noescape
+func bookLines4(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)
+
+// bookLines8 is bookLinesRef for codes of 8 bits. fours is at least 1.
+//
+//go:noescape
+func bookLines8(dst []byte, codes []byte, ldc int, fours int, nibbles *[16]byte)

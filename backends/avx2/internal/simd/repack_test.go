@@ -26,6 +26,59 @@ func TestTernaryBlocksAreThoseOfTheReference(t *testing.T) {
 	}
 }
 
+func TestBookLinesAreThoseOfTheReference(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 400 {
+		bits, fours, off := 1<<r.IntN(4), 1+r.IntN(5), r.IntN(3)
+		ldc := 16*fours + r.IntN(5)
+		codes := make([]byte, off+15*ldc+16*fours)
+		for i := range codes {
+			codes[i] = []byte{byte(r.Uint32()), 0x80}[r.IntN(9)/8]
+		}
+		var nibbles [16]byte
+		for i := range nibbles {
+			nibbles[i] = byte(r.IntN(16))
+		}
+		got := bytes.Repeat([]byte{0xa5}, off+256*fours+32)
+		want := bytes.Clone(got)
+		bookLines(bits, got[off:], codes[off:], ldc, fours, &nibbles)
+		bookLinesRef(bits, want[off:], codes[off:], ldc, fours, &nibbles)
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%d bits, %d fours, offset %d: differ", bits, fours, off)
+		}
+	}
+}
+
+// Whole row blocks take another way than single rows: a matrix that lacks rows has the same ones packed by the latter.
+func TestCodebookRepacksWholeRowBlocksAsSingleRows(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 5))
+	for _, book := range codeBooks {
+		for _, group := range []int{32, 64, 128, 384} {
+			x := newBookMatrix(t, r, AVX2, 32, 384, group, book.bits, book.levels)
+			rows := bytes.Repeat([]byte{0xa5}, len(x.packed))
+			rowBytes := len(x.codes) / 32
+			for row := range 32 {
+				x.c.repackRow(rows[row/RowBlock*x.c.rowBlock+row%RowBlock*4:], x.codes[row*rowBytes:(row+1)*rowBytes], x.scales[row*x.c.groups:(row+1)*x.c.groups])
+			}
+			if !bytes.Equal(x.packed, rows) {
+				t.Errorf("%s, groups of %d: differ", book.name, group)
+			}
+		}
+	}
+}
+
+func BenchmarkRepackCodebook(b *testing.B) {
+	for _, i := range []int{0, 3, 9, 18} {
+		b.Run(codeBooks[i].name, func(b *testing.B) {
+			x := newBookMatrix(b, rand.New(rand.NewPCG(3, 6)), AVX2, 768, 768, 128, codeBooks[i].bits, codeBooks[i].levels)
+			b.SetBytes(int64(len(x.codes)))
+			for b.Loop() {
+				x.c.Repack(x.packed, x.codes, x.scales, 0, x.c.RowBlocks())
+			}
+		})
+	}
+}
+
 func BenchmarkRepack(b *testing.B) {
 	for _, group := range []int{64, 128, 256} {
 		b.Run(map[int]string{64: "group64", 128: "group128", 256: "group256"}[group], func(b *testing.B) {

@@ -203,15 +203,24 @@ func (t *Ternary) Tokens(area []byte, n int) Tokens {
 	}
 }
 
-// Quantize sets token i of k from its K activations x, as QuantizeRow does.
+// Quantize sets token i of k from its K activations x, as QuantizeRow does. Offsets are minus the sums of the blocks'
+// activations: their low 16 bits, or all 32 for the kernels of AVX-512.
 func (t *Ternary) Quantize(k *Tokens, i int, x []float32) {
 	x = x[:t.K]
 	q, offsets := k.Q[i*k.StrideQ:][:t.K], k.Offsets[i*k.StrideOffsets:][:t.blocks()]
 	if t.steps == maxSteps {
-		if k.Scales[i] = quantizeTokenVec(q, offsets, x); k.Scales[i] != 0 {
+		if t.vnni() {
+			k.Scales[i] = quantizeToken512(q, offsets, x)
+		} else {
+			k.Scales[i] = quantizeTokenVec(q, offsets, x)
+		}
+		if k.Scales[i] != 0 {
 			return
 		}
 	}
 	k.Scales[i] = QuantizeRow(q, x)
 	blockOffsetsVec(offsets, q, 16*t.steps)
+	if t.vnni() {
+		extendOffsets(offsets)
+	}
 }

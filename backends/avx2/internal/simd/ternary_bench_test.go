@@ -12,7 +12,13 @@ import (
 // machine the others measure the neighbors.
 func gops(b *testing.B, m, k, n int, run func()) {
 	b.Helper()
-	const peakIters = 40000
+	gopsOf(b, AVX2, m, k, n, run)
+}
+
+// gopsOf is gops with the limit of an instruction set.
+func gopsOf(b *testing.B, isa ISA, m, k, n int, run func()) {
+	b.Helper()
+	const peakOps = 3072e4
 	ops := 2 * float64(m) * float64(k) * float64(n)
 	inner := max(1, int(2e7/ops))
 	best, limit := time.Hour, time.Hour
@@ -24,33 +30,51 @@ func gops(b *testing.B, m, k, n int, run func()) {
 		}
 		best = min(best, time.Since(start))
 		start = time.Now()
-		MultiplyAddPeak(peakIters)
+		peakOf(isa, peakOps)
 		limit = min(limit, time.Since(start))
 	}
-	rate, peak := ops*float64(inner)/best.Seconds()/1e9, 768*peakIters/limit.Seconds()/1e9
+	rate, peak := ops*float64(inner)/best.Seconds()/1e9, peakOps/limit.Seconds()/1e9
 	b.ReportMetric(rate, "GOPS")
 	b.ReportMetric(rate/peak, "of-peak")
 	b.ReportMetric(0, "ns/op")
 }
 
-func BenchmarkTernary(b *testing.B) {
-	needVectors(b)
-	for _, n := range []int{1, 2, 3, 4, 8, 16, 32, 96} {
-		for _, size := range []int{128, 256, 512, 1024, 2048, 4096} {
-			b.Run(fmt.Sprintf("tokens=%d/%dx%d", n, size, size), func(b *testing.B) { benchMatMul(b, size, size, 128, n) })
-		}
+// peakOf does so many multiplications and additions, at the rate that no kernel of an instruction set exceeds.
+func peakOf(isa ISA, ops int) {
+	if isa == AVX512 {
+		DotProductPeak(ops / 3072)
+		return
 	}
-	b.Run("tokens=1/4096x4096,group=row", func(b *testing.B) { benchMatMul(b, 4096, 4096, 4096, 1) })
-	b.Run("tokens=1/4096x4096,group=64", func(b *testing.B) { benchMatMul(b, 4096, 4096, 64, 1) })
+	MultiplyAddPeak(ops / 768)
 }
 
-func benchMatMul(b *testing.B, m, k, group, n int) {
+func BenchmarkTernary(b *testing.B) {
+	needVectors(b)
+	for _, isa := range []ISA{AVX2, AVX512} {
+		b.Run("isa="+isa.String(), func(b *testing.B) {
+			needISA(b, isa)
+			for _, n := range []int{1, 2, 3, 4, 8, 16, 32, 64, 96} {
+				for _, size := range []int{128, 256, 512, 1024, 2048, 4096} {
+					b.Run(fmt.Sprintf("tokens=%d/%dx%d", n, size, size), func(b *testing.B) { benchMatMul(b, isa, size, size, 128, n) })
+				}
+			}
+			for _, n := range []int{1, 96} {
+				b.Run(fmt.Sprintf("tokens=%d/4096x4096,group=row", n), func(b *testing.B) { benchMatMul(b, isa, 4096, 4096, 4096, n) })
+				b.Run(fmt.Sprintf("tokens=%d/4096x4096,group=64", n), func(b *testing.B) { benchMatMul(b, isa, 4096, 4096, 64, n) })
+			}
+		})
+	}
+}
+
+func benchMatMul(b *testing.B, isa ISA, m, k, group, n int) {
+	b.Helper()
 	r := rand.New(rand.NewPCG(31, 1))
 	x := newMatrix(b, r, m, k, group)
+	x.t.ISA = isa
 	rows := random(r, n*k)
 	tok := x.t.Tokens(make([]byte, x.t.TokenBytes(n)), n)
 	y := make([]float32, m*n)
-	gops(b, m, k, n, func() {
+	gopsOf(b, isa, m, k, n, func() {
 		for i := range n {
 			x.t.Quantize(&tok, i, rows[i*k:(i+1)*k])
 		}
@@ -98,8 +122,12 @@ func BenchmarkQuantize(b *testing.B) {
 		t, _ := NewTernary(16, k, 128)
 		tok := t.Tokens(make([]byte, t.TokenBytes(1)), 1)
 		row := random(r, k)
-		b.Run(fmt.Sprint(k), func(b *testing.B) {
-			fastest(b, func() { t.Quantize(&tok, 0, row) })
-		})
+		for _, isa := range []ISA{AVX2, AVX512} {
+			b.Run(fmt.Sprintf("isa=%s/%d", isa, k), func(b *testing.B) {
+				needISA(b, isa)
+				t.ISA = isa
+				fastest(b, func() { t.Quantize(&tok, 0, row) })
+			})
+		}
 	}
 }

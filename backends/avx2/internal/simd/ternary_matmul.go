@@ -7,6 +7,10 @@ func (t *Ternary) MatMul(y []float32, ldY int, w []byte, k *Tokens, rowLo, rowHi
 		return
 	}
 	c := ternaryCall{t: t, y: y, ldY: ldY, k: k}
+	if t.vnni() {
+		c.multiply512(w[rowLo*t.rowBlockBytes:rowHi*t.rowBlockBytes], rowLo, rowHi, lo, hi)
+		return
+	}
 	if hi-lo == 1 {
 		c.few(w[rowLo*t.rowBlockBytes:rowHi*t.rowBlockBytes], rowLo, rowHi, lo, 1)
 		return
@@ -74,6 +78,10 @@ func (c *ternaryCall) kernel(y []float32, ldY int, w []byte, first, n, rowBlocks
 	q, ldQ := k.Q[first*k.StrideQ:], k.StrideQ
 	o, ldO := k.Offsets[first*k.StrideOffsets:], k.StrideOffsets
 	act := k.Scales[first : first+n]
+	if t.vnni() {
+		vnniKernel(y, ldY, w, q, ldQ, o, ldO, act, rowBlocks, t.groups, t.per, t.steps)
+		return
+	}
 	if n == 1 && t.steps == maxSteps {
 		c.gemv(y[:rowBlocks*RowBlock], w, q, o, act)
 		return

@@ -41,6 +41,12 @@ func newMatrix(tb testing.TB, r *rand.Rand, m, k, group int) *matrix {
 	return x
 }
 
+// on chooses the kernels.
+func (x *matrix) on(isa ISA) *matrix {
+	x.t.ISA = isa
+	return x
+}
+
 // guardBytes stand on either side of a packed matrix: more than the widest load.
 const guardBytes = 128
 
@@ -93,6 +99,15 @@ func (x *matrix) tokens(r *rand.Rand, n int) *Tokens {
 	return k
 }
 
+// setOffsets makes the offsets of token i those of its activations.
+func (x *matrix) setOffsets(k *Tokens, i int) {
+	offsets := k.Offsets[i*k.StrideOffsets:][:x.t.blocks()]
+	blockOffsetsVec(offsets, k.Q[i*k.StrideQ:][:x.t.K], 16*x.t.steps)
+	if x.t.vnni() {
+		extendOffsets(offsets)
+	}
+}
+
 // signs makes every activation of n tokens the largest there is: all positive, all negative, then both in turn.
 func (x *matrix) signs(n int) *Tokens {
 	k := x.layOut(n)
@@ -115,9 +130,12 @@ func (x *matrix) check(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
 	})
 }
 
-// checkPanels is check of whole row blocks through the panels, however few the tokens.
+// checkPanels is check of whole row blocks through the panels, however few the tokens; AVX-512 has none.
 func (x *matrix) checkPanels(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) {
 	t.Helper()
+	if x.t.vnni() {
+		return
+	}
 	x.checkProduct(t, k, rowLo, rowHi, lo, hi, func(y []float32, ld int) {
 		c := ternaryCall{t: &x.t, y: y, ldY: ld, k: k}
 		c.panels(x.packed[rowLo*x.t.rowBlockBytes:rowHi*x.t.rowBlockBytes], rowLo, rowHi, lo, hi)
@@ -126,7 +144,7 @@ func (x *matrix) checkPanels(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int) 
 
 func (x *matrix) checkProduct(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int, multiply func(y []float32, ld int)) {
 	t.Helper()
-	n, ld := len(k.Scales)+tileTokens, x.t.M+3 // a tile too many would meet the fence
+	n, ld := len(k.Scales)+vnniTile, x.t.M+3 // a tile too many would meet the fence
 	y := newFenced(n*ld, 17)
 	multiply(y.x, ld)
 	what := fmt.Sprintf("%dx%d group %d, tokens %d-%d, row blocks %d-%d", x.t.M, x.t.K, x.t.Group, lo, hi, rowLo, rowHi)
@@ -152,49 +170,53 @@ func (x *matrix) checkProduct(t *testing.T, k *Tokens, rowLo, rowHi, lo, hi int,
 
 func TestTernaryMatMulEqualsItsDefinition(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(21, 1))
-	for _, s := range []struct{ m, k, group int }{
-		{1, 32, 32},
-		{16, 128, 128},
-		{17, 128, 128},
-		{15, 64, 64},
-		{40, 256, 128},
-		{33, 256, 256},
-		{48, 768, 768},
-		{20, 768, 128},
-		{50, 96, 96},
-		{31, 160, 160},
-		{16, 160, 32},
-		{19, 448, 224},
-		{18, 1184, 1184},
-		{16, 2304, 128},
-		{24, 2560, 512},
-		{16, 1920, 64},
-		{35, 1280, 640},
-		{16, 2080, 2080},
-	} {
-		x := newMatrix(t, r, s.m, s.k, s.group)
-		k := x.tokens(r, 14)
-		for n := range 14 {
-			x.check(t, k, 0, x.t.RowBlocks(), 0, n+1)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(21, 1))
+		for _, s := range []struct{ m, k, group int }{
+			{1, 32, 32},
+			{16, 128, 128},
+			{17, 128, 128},
+			{15, 64, 64},
+			{40, 256, 128},
+			{33, 256, 256},
+			{48, 768, 768},
+			{20, 768, 128},
+			{50, 96, 96},
+			{31, 160, 160},
+			{16, 160, 32},
+			{19, 448, 224},
+			{18, 1184, 1184},
+			{16, 2304, 128},
+			{24, 2560, 512},
+			{16, 1920, 64},
+			{35, 1280, 640},
+			{16, 2080, 2080},
+		} {
+			x := newMatrix(t, r, s.m, s.k, s.group).on(isa)
+			k := x.tokens(r, 14)
+			for n := range 14 {
+				x.check(t, k, 0, x.t.RowBlocks(), 0, n+1)
+			}
+			x.check(t, k, x.t.RowBlocks()/2, x.t.RowBlocks(), 3, 14)
+			x.check(t, k, 0, (x.t.RowBlocks()+1)/2, 2, 14)
+			x.check(t, k, 1, 1, 0, 14)
 		}
-		x.check(t, k, x.t.RowBlocks()/2, x.t.RowBlocks(), 3, 14)
-		x.check(t, k, 0, (x.t.RowBlocks()+1)/2, 2, 14)
-		x.check(t, k, 1, 1, 0, 14)
-	}
+	})
 }
 
 func TestTernaryMatMulOfManyTokensAndAnyRows(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(22, 1))
-	for m := 1; m < 36; m += 2 {
-		x := newMatrix(t, r, m, 128, []int{32, 64, 128}[m%3])
-		x.check(t, x.tokens(r, 12+m%7), 0, x.t.RowBlocks(), 0, 12+m%7)
-	}
-	x := newMatrix(t, r, 20, 1280, 128)
-	x.check(t, x.tokens(r, 199), 0, 2, 0, 199)
-	x = newMatrix(t, r, 20, 2560, 1280)
-	x.check(t, x.tokens(r, 97), 0, 2, 0, 97)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(22, 1))
+		for m := 1; m < 36; m += 2 {
+			x := newMatrix(t, r, m, 128, []int{32, 64, 128}[m%3]).on(isa)
+			x.check(t, x.tokens(r, 12+m%7), 0, x.t.RowBlocks(), 0, 12+m%7)
+		}
+		x := newMatrix(t, r, 20, 1280, 128).on(isa)
+		x.check(t, x.tokens(r, 199), 0, 2, 0, 199)
+		x = newMatrix(t, r, 20, 2560, 1280).on(isa)
+		x.check(t, x.tokens(r, 97), 0, 2, 0, 97)
+	})
 }
 
 func TestTokenKernelsEqualTheReferenceLoopOverPackedBlocks(t *testing.T) {
@@ -237,119 +259,136 @@ func TestGemvVariantsEqualTheReferenceLoopOverPackedBlocks(t *testing.T) {
 // The largest sums that 16 bits must hold: every level equal, every activation +-127.
 func TestTernaryExtremesDoNotOverflow(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(23, 1))
-	for _, group := range []int{128, 1024, 4096} {
-		for _, code := range []byte{0x00, 0x55, 0xaa} {
-			x := newMatrix(t, r, 16, 4096, group)
-			for i := range x.codes {
-				x.codes[i] = code
-			}
-			x.pack()
-			k := x.tokens(r, 13)
-			for i, sign := range []int8{127, -127} {
-				for j := range x.t.K {
-					k.Q[i*k.StrideQ+j] = sign
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(23, 1))
+		for _, group := range []int{128, 1024, 4096} {
+			for _, code := range []byte{0x00, 0x55, 0xaa} {
+				x := newMatrix(t, r, 16, 4096, group).on(isa)
+				for i := range x.codes {
+					x.codes[i] = code
 				}
-				blockOffsetsVec(k.Offsets[i*k.StrideOffsets:][:x.t.blocks()], k.Q[i*k.StrideQ:][:x.t.K], 128)
+				x.pack()
+				k := x.tokens(r, 13)
+				for i, sign := range []int8{127, -127} {
+					for j := range x.t.K {
+						k.Q[i*k.StrideQ+j] = sign
+					}
+					x.setOffsets(k, i)
+				}
+				for n := 1; n <= 13; n++ {
+					x.check(t, k, 0, 1, 0, n)
+				}
+				x.check(t, k, 0, 1, 1, 2)
 			}
-			for _, n := range []int{1, 2, 3, 4, 13} {
-				x.check(t, k, 0, 1, 0, n)
-			}
-			x.check(t, k, 0, 1, 1, 2)
 		}
-	}
+	})
 }
 
 func TestTernaryDefinitionIsNearFloat64(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(24, 1))
-	x := newMatrix(t, r, 16, 1024, 128)
-	row := random(r, 1024)
-	k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
-	x.t.Quantize(&k, 0, row)
-	y := make([]float32, 16)
-	x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1)
-	w := make([]float32, 16*1024)
-	for i := range w {
-		w[i] = float32(int(x.codes[i/4]>>(i%4*2)&3)-1) * x.scales[i/128]
-	}
-	for i := range y {
-		var want, bound float64
-		for j, v := range row {
-			want += float64(w[i*1024+j]) * float64(v)
-			bound += math.Abs(float64(w[i*1024+j])) * float64(k.Scales[0]) / 2
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(24, 1))
+		x := newMatrix(t, r, 16, 1024, 128).on(isa)
+		row := random(r, 1024)
+		k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
+		x.t.Quantize(&k, 0, row)
+		y := make([]float32, 16)
+		x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1)
+		w := make([]float32, 16*1024)
+		for i := range w {
+			w[i] = float32(int(x.codes[i/4]>>(i%4*2)&3)-1) * x.scales[i/128]
 		}
-		within(t, "product with unquantized activations", y[i], want, bound)
-	}
+		for i := range y {
+			var want, bound float64
+			for j, v := range row {
+				want += float64(w[i*1024+j]) * float64(v)
+				bound += math.Abs(float64(w[i*1024+j])) * float64(k.Scales[0]) / 2
+			}
+			within(t, "product with unquantized activations", y[i], want, bound)
+		}
+	})
 }
 
 func TestQuantizedTokensHoldTheRowAndItsOffsets(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(25, 1))
-	for _, s := range []struct{ k, group int }{{32, 32}, {96, 96}, {768, 128}, {1184, 1184}} {
-		x := newMatrix(t, r, 1, s.k, s.group)
-		k := x.tokens(r, 4)
-		for i := range 4 {
-			want := make([]int32, x.t.blocks())
-			blockOffsetsRef(want, k.Q[i*k.StrideQ:], 16*x.t.steps)
-			if got := k.Offsets[i*k.StrideOffsets:][:len(want)]; !slices.Equal(got, want) {
-				t.Errorf("offsets of %d columns are %v, want %v", s.k, got, want)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(25, 1))
+		for _, s := range []struct{ k, group int }{{32, 32}, {96, 96}, {768, 128}, {1184, 1184}} {
+			x := newMatrix(t, r, 1, s.k, s.group).on(isa)
+			k := x.tokens(r, 4)
+			for i := range 4 {
+				want := make([]int32, x.t.blocks())
+				blockOffsetsRef(want, k.Q[i*k.StrideQ:], 16*x.t.steps)
+				if isa == AVX512 {
+					extendOffsets(want)
+				}
+				if got := k.Offsets[i*k.StrideOffsets:][:len(want)]; !slices.Equal(got, want) {
+					t.Errorf("offsets of %d columns are %v, want %v", s.k, got, want)
+				}
 			}
 		}
-	}
+	})
 }
 
 // Quotients at, and a few units beside, the half integers, where an inexact division would round the other way.
 func TestQuantizedTokensRoundAsADivisionDoes(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(29, 1))
-	const n = 1024
-	q, want, x := make([]int8, n), make([]int8, n), make([]float32, n)
-	offsets, wantOffsets := make([]int32, n/128), make([]int32, n/128)
-	for range 2000 {
-		top := float32(math.Exp2(r.Float64()*60-30) * (1 + r.Float64()))
-		if r.IntN(10) == 0 {
-			top = []float32{1e-38, 1e-9, 3e38, math.MaxFloat32, 127, 254, math.SmallestNonzeroFloat32}[r.IntN(7)]
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(29, 1))
+		const n = 1024
+		quantize, reference := quantizeTokenVec, quantizeTokenRef
+		if isa == AVX512 {
+			quantize, reference = quantizeToken512, quantizeToken512Ref
 		}
-		scale := max(top, 1e-8) * float32(1.0/127)
-		for i := range x {
-			near := scale * (float32(r.IntN(254)-127) + 0.5)
-			x[i] = min(max(math.Float32frombits(math.Float32bits(near)+uint32(r.IntN(7))-3), -top), top)
-		}
-		x[r.IntN(n)] = -top
-		if got := quantizeTokenVec(q, offsets, x); got != scale {
-			t.Fatalf("scale is %g, want %g", got, scale)
-		}
-		if got := quantizeTokenRef(want, wantOffsets, x); got != scale || !slices.Equal(offsets, wantOffsets) {
-			t.Fatalf("reference scale is %g, want %g; offsets %v and %v", got, scale, offsets, wantOffsets)
-		}
-		if !slices.Equal(q, want) {
-			for i := range q {
-				if q[i] != want[i] {
-					t.Fatalf("%x/%x gives %d, want %d", x[i], scale, q[i], want[i])
+		q, want, x := make([]int8, n), make([]int8, n), make([]float32, n)
+		offsets, wantOffsets := make([]int32, n/128), make([]int32, n/128)
+		for range 2000 {
+			top := float32(math.Exp2(r.Float64()*60-30) * (1 + r.Float64()))
+			if r.IntN(10) == 0 {
+				top = []float32{1e-38, 1e-9, 3e38, math.MaxFloat32, 127, 254, math.SmallestNonzeroFloat32}[r.IntN(7)]
+			}
+			scale := max(top, 1e-8) * float32(1.0/127)
+			for i := range x {
+				near := scale * (float32(r.IntN(254)-127) + 0.5)
+				x[i] = min(max(math.Float32frombits(math.Float32bits(near)+uint32(r.IntN(7))-3), -top), top)
+			}
+			x[r.IntN(n)] = -top
+			if got := quantize(q, offsets, x); got != scale {
+				t.Fatalf("scale is %g, want %g", got, scale)
+			}
+			if got := reference(want, wantOffsets, x); got != scale || !slices.Equal(offsets, wantOffsets) {
+				t.Fatalf("reference scale is %g, want %g; offsets %v and %v", got, scale, offsets, wantOffsets)
+			}
+			if !slices.Equal(q, want) {
+				for i := range q {
+					if q[i] != want[i] {
+						t.Fatalf("%x/%x gives %d, want %d", x[i], scale, q[i], want[i])
+					}
 				}
 			}
 		}
-	}
+	})
 }
 
 func TestTokensWithoutAFiniteScale(t *testing.T) {
 	needVectors(t)
-	x := newMatrix(t, rand.New(rand.NewPCG(30, 1)), 16, 128, 128)
-	for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-		k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
-		row := make([]float32, 128)
-		row[3], row[100] = 1, float32(bad)
-		x.t.Quantize(&k, 0, row)
-		y := make([]float32, 16)
-		x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1)
-		for i, v := range y {
-			if v == v {
-				t.Errorf("with %g, element %d of the product is %g", bad, i, v)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		x := newMatrix(t, rand.New(rand.NewPCG(30, 1)), 16, 128, 128).on(isa)
+		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+			k := x.t.Tokens(make([]byte, x.t.TokenBytes(1)), 1)
+			row := make([]float32, 128)
+			row[3], row[100] = 1, float32(bad)
+			x.t.Quantize(&k, 0, row)
+			y := make([]float32, 16)
+			x.t.MatMul(y, 16, x.packed, &k, 0, 1, 0, 1)
+			for i, v := range y {
+				if v == v {
+					t.Errorf("with %g, element %d of the product is %g", bad, i, v)
+				}
 			}
+			x.check(t, &k, 0, 1, 0, 1)
 		}
-		x.check(t, &k, 0, 1, 0, 1)
-	}
+	})
 }
 
 func TestNewTernaryRefusesWhatTheKernelsCannotDo(t *testing.T) {
@@ -362,43 +401,47 @@ func TestNewTernaryRefusesWhatTheKernelsCannotDo(t *testing.T) {
 
 func TestKernelsDoNotAllocate(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(27, 1))
-	x := newMatrix(t, r, 20, 256, 128)
-	k := x.tokens(r, 13)
-	y, row := make([]float32, 13*20), random(r, 256)
-	h := make([]uint16, 255)
-	if n := testing.AllocsPerRun(10, func() {
-		for _, n := range []int{1, 3, 13} {
-			x.t.MatMul(y, 20, x.packed, k, 0, 2, 0, n)
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(27, 1))
+		x := newMatrix(t, r, 40, 256, 128).on(isa)
+		k := x.tokens(r, 60)
+		y, row := make([]float32, 60*40), random(r, 256)
+		h := make([]uint16, 255)
+		if n := testing.AllocsPerRun(10, func() {
+			for _, n := range []int{1, 3, 13, 60} {
+				x.t.MatMul(y, 40, x.packed, k, 0, 3, 0, n)
+			}
+			x.t.Quantize(k, 0, row)
+			SoftmaxRow(y[:20], row[:20])
+			F32ToF16(h, row[:255])
+			StreamWriteGrad(y[:16], y[16:24], y[24:28], y[28:30], row, row, row[:8], row, row, 2)
+		}); n != 0 {
+			t.Errorf("%g allocations", n)
 		}
-		x.t.Quantize(k, 0, row)
-		SoftmaxRow(y[:20], row[:20])
-		F32ToF16(h, row[:255])
-		StreamWriteGrad(y[:16], y[16:24], y[24:28], y[28:30], row, row, row[:8], row, row, 2)
-	}); n != 0 {
-		t.Errorf("%g allocations", n)
-	}
+	})
 }
 
 // The tokens a caller may lay out by hand must not be read past K columns: a matrix of 32 columns next to fences.
 func TestTokensAreReadWithinTheirColumns(t *testing.T) {
 	needVectors(t)
-	r := rand.New(rand.NewPCG(28, 1))
-	for _, k := range []int{32, 64, 160} {
-		x := newMatrix(t, r, 16, k, k)
-		q := x.tokens(r, 1)
-		first := make([]float32, 16)
-		x.t.MatMul(first, 16, x.packed, q, 0, 1, 0, 1)
-		for i := x.t.K; i < len(q.Q); i++ {
-			q.Q[i] = -128
+	eachISA(t, func(t *testing.T, isa ISA) {
+		r := rand.New(rand.NewPCG(28, 1))
+		for _, k := range []int{32, 64, 160} {
+			x := newMatrix(t, r, 16, k, k).on(isa)
+			q := x.tokens(r, 1)
+			first := make([]float32, 16)
+			x.t.MatMul(first, 16, x.packed, q, 0, 1, 0, 1)
+			for i := x.t.K; i < len(q.Q); i++ {
+				q.Q[i] = -128
+			}
+			for i := x.t.blocks(); i < len(q.Offsets); i++ {
+				q.Offsets[i] = -1
+			}
+			second := make([]float32, 16)
+			x.t.MatMul(second, 16, x.packed, q, 0, 1, 0, 1)
+			if fmt.Sprint(first) != fmt.Sprint(second) {
+				t.Errorf("%d columns: %v, then %v", k, first, second)
+			}
 		}
-		for i := x.t.blocks(); i < len(q.Offsets); i++ {
-			q.Offsets[i] = -1
-		}
-		second := make([]float32, 16)
-		x.t.MatMul(second, 16, x.packed, q, 0, 1, 0, 1)
-		if fmt.Sprint(first) != fmt.Sprint(second) {
-			t.Errorf("%d columns: %v, then %v", k, first, second)
-		}
-	}
+	})
 }
