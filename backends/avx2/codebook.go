@@ -108,6 +108,7 @@ func rowScales(scales tensor.Tensor, rows int) (all []float32, fill []host.Loop)
 }
 
 // integerProduct is the kernel of linear layers whose weight is operand `codes`.
+// Row blocks are handed out in pairs, as the kernels of several tokens take them.
 func integerProduct(codes int, plan planner) host.Kernel {
 	return host.Kernel{
 		Supports: func(n *graph.Node) bool {
@@ -136,15 +137,16 @@ func integerProduct(codes int, plan planner) host.Kernel {
 			m, k, _ := group(c.Node, codes)
 			x, y, n := c.In[0].F32(), c.Out[0].F32(), c.In[0].Shape[0]
 			tokens := p.Tokens(c.Scratch, n)
-			quantize := loop(n, 2*k, func(lo, hi int) {
+			quantize := loop(n, k/2, func(lo, hi int) {
 				for i := lo; i < hi; i++ {
 					p.Quantize(&tokens, i, x[i*k:(i+1)*k])
 				}
 			})
 			// About 32 multiply-adds count as one element operation: so from a
 			// quarter of a million weights on one token is worth two threads.
-			multiply := loop(p.RowBlocks(), n*perBlock(c.Node, codes, p)/32, func(lo, hi int) {
-				p.MatMul(y, m, c.Prepared[0], &tokens, lo, hi, 0, n)
+			pairs := (p.RowBlocks() + 1) / 2
+			multiply := loop(pairs, 2*n*perBlock(c.Node, codes, p)/32, func(lo, hi int) {
+				p.MatMul(y, m, c.Prepared[0], &tokens, 2*lo, min(2*hi, p.RowBlocks()), 0, n)
 			})
 			return []host.Loop{quantize, multiply}
 		},

@@ -112,7 +112,7 @@ func TestInterruptSavesAndTheRunGoesOn(t *testing.T) {
 func TestInterruptAfterTheLastStepEndsAtOnceAndTheRunIsFinishedLater(t *testing.T) {
 	inSmall(t)
 	args := []string{"train", "--config", "small.yaml", "--steps", "4", "--log-every", "1", "--out", "cut"}
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal) // sent when it is received
 	var out, log bytes.Buffer
 	stderr := &trigger{Writer: &log, text: "step 4/4", fn: func() {
 		signals <- os.Interrupt

@@ -124,12 +124,14 @@ func TestShortLoopsAreSharedEqually(t *testing.T) {
 	p := NewPool(2)
 	defer p.Close()
 	for _, c := range []struct{ items, grain, want int }{
-		{48, 21, 12},     // three pieces would leave one worker with two
-		{12, 6, 6},       // one each
-		{3, 2, 2},        // as equal as they can be
-		{5, 1, 1},        // no more pieces than items
-		{1000, 100, 100}, // enough pieces to even out by themselves
-		{1001, 100, 91},
+		{48, 21, 24},       // three pieces would leave one worker with two
+		{12, 6, 6},         // one each
+		{100, 4, 50},       // one each: handing out more costs more than it evens out
+		{7, 1, 1},          // no more pieces than items
+		{1000, 100, 500},   // short
+		{8000, 100, 400},   // long: pieces of four grains
+		{80000, 100, 1250}, // and at most 32 a worker
+		{1000, 1, 1},
 	} {
 		if got := p.split(Loop{Items: c.items, Grain: c.grain}); got != c.want {
 			t.Errorf("%d items by %d: pieces of %d, want %d", c.items, c.grain, got, c.want)
