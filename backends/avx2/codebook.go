@@ -86,10 +86,10 @@ func (k parallel) anyLevels(n *graph.Node, codes int) (product, bool) {
 
 // addProducts adds the linear layers on codes, the last planner's before the others'. What none takes stays with the
 // kernels that t has.
-func addProducts(t host.Table, planners ...planner) {
+func (k parallel) addProducts(t host.Table, planners ...planner) {
 	for _, plan := range planners {
-		t.Add("codebookmatmul", integerProduct(1, plan))
-		t.Add("bitlinear", integerProduct(2, plan))
+		t.Add("codebookmatmul", k.integerProduct(1, plan))
+		t.Add("bitlinear", k.integerProduct(2, plan))
 	}
 }
 
@@ -109,7 +109,7 @@ func rowScales(scales tensor.Tensor, rows int) (all []float32, fill []host.Loop)
 
 // integerProduct is the kernel of linear layers whose weight is operand `codes`.
 // Row blocks are handed out in pairs, as the kernels of several tokens take them.
-func integerProduct(codes int, plan planner) host.Kernel {
+func (k parallel) integerProduct(codes int, plan planner) host.Kernel {
 	return host.Kernel{
 		Supports: func(n *graph.Node) bool {
 			_, ok := plan(n, codes)
@@ -134,23 +134,34 @@ func integerProduct(codes int, plan planner) host.Kernel {
 		},
 		Bind: func(c *host.Call) []host.Loop {
 			p, _ := plan(c.Node, codes)
-			m, k, _ := group(c.Node, codes)
+			m, d, _ := group(c.Node, codes)
 			x, y, n := c.In[0].F32(), c.Out[0].F32(), c.In[0].Shape[0]
 			tokens := p.Tokens(c.Scratch, n)
-			quantize := loop(n, k/2, func(lo, hi int) {
+			quantize := loop(n, d/2, func(lo, hi int) {
 				for i := lo; i < hi; i++ {
-					p.Quantize(&tokens, i, x[i*k:(i+1)*k])
+					p.Quantize(&tokens, i, x[i*d:(i+1)*d])
 				}
 			})
-			// About 32 multiply-adds count as one element operation: so from a
-			// quarter of a million weights on one token is worth two threads.
 			pairs := (p.RowBlocks() + 1) / 2
-			multiply := loop(pairs, 2*n*perBlock(c.Node, codes, p)/32, func(lo, hi int) {
+			multiply := loop(pairs, 2*n*perBlock(c.Node, codes, p)/k.multiplyAdds(n), func(lo, hi int) {
 				p.MatMul(y, m, c.Prepared[0], &tokens, 2*lo, min(2*hi, p.RowBlocks()), 0, n)
 			})
 			return []host.Loop{quantize, multiply}
 		},
 	}
+}
+
+// multiplyAdds is about how many multiply-adds of n tokens take as long as an
+// element operation: so one token is worth two threads from a quarter of a
+// million weights on.
+func (k parallel) multiplyAdds(n int) int {
+	switch {
+	case n < 3: // the codes have to be fetched and unpacked for each
+		return 32
+	case k.isa == simd.AVX2:
+		return 64
+	}
+	return 128
 }
 
 // perBlock is about how many weights a row block has.

@@ -20,7 +20,7 @@ func (k parallel) kernels() host.Table {
 	t.Add("gather", halfGather())
 	t.Add("attention", k.attention())
 	t.Add("attention.vjp", k.attentionVJP())
-	addProducts(t, k.anyLevels, k.ternary)
+	k.addProducts(t, k.anyLevels, k.ternary)
 	t.Add("bitlinear.vjp", k.bitLinearVJP())
 	k.addHeadLosses(t)
 	t.Add("encode", encodeSpaced())

@@ -73,9 +73,10 @@ func Open(o framework.Options) (framework.Backend, error) {
 	if threads == 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	native := parallel{threads, lossBlock, isa}.kernels()
+	plans := parallel{threads, lossBlock, isa}
+	native := plans.kernels()
 	if kernel == "pshufb" {
-		addProducts(native, shuffled)
+		plans.addProducts(native, shuffled)
 	}
 	return &backend{host.New("avx2", scalar.Kernels[float32]().With(native), host.Config{
 		Threads: threads, Device: device(isa), Native: native,

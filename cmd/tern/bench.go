@@ -17,8 +17,8 @@ several minutes. Each figure is the median over the rounds; in a round everythin
 backend on each number of threads, the machine's limits, the peers), so that all meet the machine in the same state, and
 a ratio is the median of the rounds' ratios.
 
-The limits: int8 and fma are multiply-adds in registers, read is reading as many bytes as the row's data again and again
-from wherever in the caches they fit. The floor of an item (a product, a token, a step) is the larger of the
+The limits: int8 and fma are multiply-adds in registers with the backend's instructions, read is reading as many bytes as
+the row's data again and again from wherever in the caches they fit. The floor of an item (a product, a token, a step) is the larger of the
 times of its operations at those rates and of its bytes at that one, each operand read once; operations that are no
 matrix product or attention are left out. The table has the floor and the time over it. docs/bench.md says more.
 
