@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/errors"
@@ -121,6 +122,9 @@ func (t *Tokens) admit() error {
 		}
 		return nil
 	}
+	if isText(t.data) {
+		return errors.WithHint(errors.Wrap(ErrFormat, "it is text, not token ids"), "make a token file of it with tern data prepare")
+	}
 	if err := t.stripHeader(); err != nil {
 		return err
 	}
@@ -129,6 +133,17 @@ func (t *Tokens) admit() error {
 			"the file is damaged or no token file; prepare text files first")
 	}
 	return t.checkRange()
+}
+
+// isText reports whether bytes are text rather than ids without a header, of
+// which any text would be some: two letters are an id of GPT-2's. The most
+// frequent ids are below 8192, with an upper byte that no text has.
+func isText(b []byte) bool {
+	const enough, most = 32, 64 << 10
+	if len(b) < enough {
+		return false
+	}
+	return !slices.ContainsFunc(b[:min(len(b), most)], func(c byte) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' })
 }
 
 func (t *Tokens) stripHeader() error {

@@ -118,6 +118,8 @@ func TestBadTokenFilesAreRefused(t *testing.T) {
 		text string
 	}{
 		"empty":               {writeFile(t, "a.bin", nil), ErrEmpty, ""},
+		"text":                {writeFile(t, "a.bin", []byte(strings.Repeat("Once upon a time, Tom ran.\n", 9))), ErrFormat, "it is text"},
+		"text, odd":           {writeFile(t, "a.bin", []byte(strings.Repeat("Él corrió.\n", 9)+"x")), ErrFormat, "it is text"},
 		"odd":                 {writeFile(t, "a.bin", []byte{1, 2, 3}), ErrFormat, "odd"},
 		"one byte":            {writeFile(t, "a.bin", []byte{1}), ErrFormat, ""},
 		"id too large":        {writeFile(t, "a.bin", u16(1, 50256, 50257)), ErrTokenRange, "id 50257 at position 2"},
