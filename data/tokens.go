@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/errors"
 
@@ -143,7 +144,16 @@ func isText(b []byte) bool {
 	if len(b) < enough {
 		return false
 	}
-	return !slices.ContainsFunc(b[:min(len(b), most)], func(c byte) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' })
+	b = b[:min(len(b), most)]
+	if slices.ContainsFunc(b, func(c byte) bool { return c < ' ' && c != '\t' && c != '\n' && c != '\r' }) {
+		return false
+	}
+	for cut := range utf8.UTFMax { // the last rune may be incomplete
+		if utf8.Valid(b[:len(b)-cut]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Tokens) stripHeader() error {
