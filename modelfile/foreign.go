@@ -18,7 +18,7 @@ import (
 // foreignModel is a model of another program: what it says of itself, and its
 // tensors by the names that llama.cpp's files give them.
 type foreignModel struct {
-	config     model.Config // but for Vocab, Tied and Tokenizer
+	config     model.Config // but for Tied and Tokenizer; sizes checks or sets Vocab
 	halves     bool         // rotary pairs are element i and i + D/2 of a head
 	weights    map[string]*weight
 	vocabulary *tokenizer.Vocabulary // nil: it has none
@@ -154,6 +154,9 @@ func (f *foreignModel) sizes() error {
 	}
 	if len(w.shape) != 2 {
 		return foreignError("tensor %q is %v, not a matrix", fileName("tok_embed.weight"), w.shape)
+	}
+	if v := f.config.Vocab; v != 0 && v != w.shape[0] {
+		return foreignError("the metadata have a vocabulary of %d (vocab_size), tensor %q %d rows", v, fileName("tok_embed.weight"), w.shape[0])
 	}
 	f.config.Vocab = w.shape[0]
 	f.config.Tied = f.weights[fileName("lm_head.weight")] == nil

@@ -36,13 +36,14 @@ var foreign = map[string]architecture{
 }
 
 // foreignConfig reads what a file of another program says of its model. The
-// sizes that only its tensors tell are left to the caller.
+// sizes that only its tensors tell are left to the caller, who checks Vocab, 0 if
+// the file does not say it.
 func foreignConfig(meta gguf.Metadata, name string, a architecture) (model.Config, error) {
 	m := metadata{m: meta}
 	key := func(s string) string { return name + "." + s }
 	c := model.Config{
 		Dim: m.int(key("embedding_length")), Layers: m.int(key("block_count")), Context: m.int(key("context_length")),
-		FFN: m.int(key("feed_forward_length")), Heads: m.int(key("attention.head_count")),
+		FFN: m.int(key("feed_forward_length")), Heads: m.int(key("attention.head_count")), Vocab: m.intOr(key("vocab_size"), 0),
 		NormEps: m.float(key("attention.layer_norm_rms_epsilon")), RoPETheta: m.floatOr(key("rope.freq_base"), 10000),
 		Quant: "none", Residual: "standard", Head: "f16", SubNorm: a.subNorm, Activation: string(a.activation),
 	}
