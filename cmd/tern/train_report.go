@@ -126,6 +126,12 @@ func (j *job) conclude(ctx context.Context) error {
 // save, a command that obeys signals by itself ends like any other.
 func (a *app) untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
+	select {
+	case <-a.stop: // at once, whenever the goroutine below would get its turn
+		cancel()
+		return ctx, cancel
+	default:
+	}
 	go func() {
 		select {
 		case <-a.stop:
